@@ -1,0 +1,9 @@
+# Authors: The sklearn-anogan developers
+# SPDX-License-Identifier: BSD-3-Clause
+"""AnoGAN anomaly detection on images and rows, with scikit-learn's interface."""
+
+from ._detector import AnoGANDetector
+
+__version__ = "0.1.0.dev0"
+
+__all__ = ["AnoGANDetector"]

@@ -1,0 +1,625 @@
+# Authors: The sklearn-anogan developers
+# SPDX-License-Identifier: BSD-3-Clause
+"""The scikit-learn face of AnoGAN."""
+
+import copy
+from contextlib import contextmanager
+from numbers import Integral, Real
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator, OutlierMixin, _fit_context
+from sklearn.utils import Bunch, check_array, check_random_state, gen_batches
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.parallel import Parallel, delayed
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from ._images import (
+    Images,
+    TrainingImages,
+    ValueRange,
+    check_image_shape,
+    check_tensor,
+    stack_images,
+)
+from ._inversion import BLOCK_SIZE, inference_form, invert
+from ._losses import ADVERSARIAL_LOSSES, anogan_loss
+from ._networks import DenseDiscriminator, DenseGenerator, Discriminator, Generator
+from ._training import resolve_device, sample_prior, train_gan
+
+__all__ = ["AnoGANDetector"]
+
+#: ``max_epochs="auto"`` trains until the networks have taken about this many steps.
+_AUTO_UPDATES = 1500
+
+#: Training images that ``offset_`` is computed from, at most.
+_MAX_CALIBRATION = 1000
+
+#: Share of training images that ``contamination="auto"`` leaves below the threshold.
+_AUTO_CONTAMINATION = 0.05
+
+
+class AnoGANDetector(OutlierMixin, BaseEstimator):
+    """Detect images unlike the training images with a generative adversarial network.
+
+    AnoGAN [1]_ trains a DCGAN [2]_ on normal images. For a new image x it searches,
+    with both networks frozen, the latent code z whose generated image G(z) comes
+    closest. What no code can reproduce is anomalous: the difference ranks images, and
+    pixel by pixel it shows where they are anomalous.
+
+    Parameters
+    ----------
+    image_shape : tuple (height, width) or (height, width, channels), default=None
+        Shape of the images that the rows of a two-dimensional X hold. With None, such
+        rows are plain features and a pair of fully-connected networks is trained; X of
+        three or four dimensions says its shape itself.
+
+    latent_dim : int, default=64
+        Size of the latent code z.
+
+    latent_prior : {"uniform", "normal"}, default="uniform"
+        Distribution of the codes: uniform on [-1, 1], as in the paper, or standard
+        normal.
+
+    n_filters : int, default=32
+        Channels of the convolution next to the image, in both networks. They double
+        with every layer inwards.
+
+    generator, discriminator : nn.Module classes, default=None
+        Networks to train instead of the built-in pair; see Notes.
+
+    adversarial_loss : {"bce"}, default="bce"
+        Loss of the adversarial training. "bce" is the paper's binary cross-entropy,
+        non-saturating for the generator.
+
+    max_epochs : int or "auto", default="auto"
+        Passes over the training images. "auto" takes as many as give each network
+        about 1500 steps, so that few images train as long as many, and 10 at least.
+
+    batch_size : int, default=64
+        Images in a training step.
+
+    lr : float, default=2e-4
+        Learning rate of both networks' Adam.
+
+    callbacks : list of skorch callbacks, default=None
+        Called while training, see :class:`skorch.callbacks.Callback`.
+
+    inversion : {"search"}, default="search"
+        How latent codes are found: by gradient descent, as in the paper.
+
+    search_steps : int, default=100
+        Gradient steps of the search from each start, at most (the paper: 500). With 0,
+        the images of the starts themselves are compared.
+
+    search_lr : float, default=0.05
+        Learning rate of the search's Adam.
+
+    n_restarts : int, default=0
+        Searches from further random starts; the best code is kept.
+
+    tol : float, default=0.0
+        The search for an image ends early once 25 steps have improved its loss by less
+        than this share of it.
+
+    discrimination_weight : float in [0, 1], default=0.1
+        Weight w of the discrimination term, the paper's lambda:
+        (1 - w) * residual + w * discrimination.
+
+    contamination : "auto" or float in (0, 0.5], default="auto"
+        Share of the training images that lie beyond the threshold of `predict`. "auto"
+        takes the training images as normal and allows for 5 % false alarms among them.
+
+    warm_start : bool, default=False
+        Whether `fit` goes on with the networks of the last call instead of new ones;
+        the value range of the first fit is kept, the optimizers start afresh.
+
+    device : str or torch.device, default="auto"
+        Where to train and search. "auto" takes a CUDA device where there is one.
+
+    n_jobs : int, default=None
+        Blocks of images searched at the same time by threads. One block already keeps
+        several cores busy. See scikit-learn's glossary for None and -1.
+
+    verbose : int, default=0
+        With 1, training prints a table of its losses, a line for each epoch.
+
+    random_state : int, RandomState instance or None, default=None
+        Decides the networks' weights, the batches, the starts of the search and the
+        calibration images. An int makes `fit` reproducible. Global random states are
+        neither used nor changed.
+
+    Attributes
+    ----------
+    generator_, discriminator_ : nn.Module
+        The trained networks on the CPU, frozen and in evaluation mode. They work on
+        tensors (n, channels, height, width) scaled to [-1, 1].
+
+    history_ : skorch.history.History
+        For each epoch ``discriminator_loss``, ``generator_loss``, ``d_real`` and
+        ``d_fake`` (means of D(x) and D(G(z)), as probabilities), and what the callbacks
+        recorded.
+
+    offset_ : float
+        Threshold on the raw scores: ``decision_function = score_samples - offset_``.
+
+    image_shape_ : tuple
+        (height, width), (height, width, channels) or, for rows, (n_features,).
+
+    n_features_in_ : int
+        Numbers in an image.
+
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Column names, only if X was a data frame with string names.
+
+    See Also
+    --------
+    sklearn.ensemble.IsolationForest : Much faster to fit; knows no neighbourhood of
+        pixels.
+    sklearn.neighbors.LocalOutlierFactor : Density of the training samples; keeps all of
+        them.
+
+    Notes
+    -----
+    X is one of: an array (n, height, width) or (n, height, width, channels); a torch
+    tensor (n, channels, height, width) or (n, height, width); rows (n, n_features),
+    which are flattened images if `image_shape` is given. Arrays are read block by
+    block, memory maps included. The value range is learned from the training images,
+    for each channel (``uint8`` means 0 to 255), and each feature of plain rows; values
+    beyond it are not clipped.
+
+    An image's score does not depend on the images it is scored with: all start from
+    the same latent codes, and the search treats each one on its own.
+
+    The paper sums absolute differences in both terms; here they are means, so that
+    ``discrimination_weight`` means the same at every image size. Its settings are
+    ``search_steps=500``.
+
+    A ``generator`` class takes ``latent_dim``, ``n_channels``, ``height``, ``width``
+    and ``n_filters`` as keywords and maps codes (n, latent_dim) to images (n,
+    n_channels, height, width) in [-1, 1]. A ``discriminator`` class takes the last four
+    and maps images to logits (n,); its ``features``, a module or method, maps images to
+    an intermediate layer. Rows are images of height and width 1 with a channel for
+    each feature.
+
+    References
+    ----------
+    .. [1] T. Schlegl, P. Seeböck, S. M. Waldstein, U. Schmidt-Erfurth, G. Langs,
+       "Unsupervised anomaly detection with generative adversarial networks to guide
+       marker discovery", IPMI 2017. :doi:`10.1007/978-3-319-59050-9_12`
+    .. [2] A. Radford, L. Metz, S. Chintala, "Unsupervised representation learning with
+       deep convolutional generative adversarial networks", 2016.
+       :doi:`10.48550/arXiv.1511.06434`
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn_anogan import AnoGANDetector
+    >>> digits = load_digits()
+    >>> ones = digits.images[digits.target == 1]  # (182, 8, 8)
+    >>> detector = AnoGANDetector(max_epochs=30, search_steps=20, random_state=0)
+    >>> detector.fit(ones[:100]).score_samples(ones[100:]).shape
+    (82,)
+    >>> detector.anomaly_map(digits.images[:2]).shape
+    (2, 8, 8)
+    """
+
+    _parameter_constraints = {  # noqa: RUF012 (scikit-learn's own form)
+        "image_shape": ["array-like", None],
+        "latent_dim": [Interval(Integral, 1, None, closed="left")],
+        "latent_prior": [StrOptions({"uniform", "normal"})],
+        "n_filters": [Interval(Integral, 1, None, closed="left")],
+        "generator": [type, None],
+        "discriminator": [type, None],
+        "adversarial_loss": [StrOptions(set(ADVERSARIAL_LOSSES))],
+        "max_epochs": [
+            StrOptions({"auto"}),
+            Interval(Integral, 1, None, closed="left"),
+        ],
+        "batch_size": [Interval(Integral, 2, None, closed="left")],
+        "lr": [Interval(Real, 0, None, closed="neither")],
+        "callbacks": [list, None],
+        "inversion": [StrOptions({"search"})],
+        "search_steps": [Interval(Integral, 0, None, closed="left")],
+        "search_lr": [Interval(Real, 0, None, closed="neither")],
+        "n_restarts": [Interval(Integral, 0, None, closed="left")],
+        "tol": [Interval(Real, 0, 1, closed="left")],
+        "discrimination_weight": [Interval(Real, 0, 1, closed="both")],
+        "contamination": [
+            StrOptions({"auto"}),
+            Interval(Real, 0, 0.5, closed="right"),
+        ],
+        "warm_start": ["boolean"],
+        "device": [str, torch.device],
+        "n_jobs": [Integral, None],
+        "verbose": ["verbose"],
+        "random_state": ["random_state"],
+    }
+
+    def __init__(
+        self,
+        image_shape=None,
+        *,
+        latent_dim=64,
+        latent_prior="uniform",
+        n_filters=32,
+        generator=None,
+        discriminator=None,
+        adversarial_loss="bce",
+        max_epochs="auto",
+        batch_size=64,
+        lr=2e-4,
+        callbacks=None,
+        inversion="search",
+        search_steps=100,
+        search_lr=0.05,
+        n_restarts=0,
+        tol=0.0,
+        discrimination_weight=0.1,
+        contamination="auto",
+        warm_start=False,
+        device="auto",
+        n_jobs=None,
+        verbose=0,
+        random_state=None,
+    ):
+        self.image_shape = image_shape
+        self.latent_dim = latent_dim
+        self.latent_prior = latent_prior
+        self.n_filters = n_filters
+        self.generator = generator
+        self.discriminator = discriminator
+        self.adversarial_loss = adversarial_loss
+        self.max_epochs = max_epochs
+        self.batch_size = batch_size
+        self.lr = lr
+        self.callbacks = callbacks
+        self.inversion = inversion
+        self.search_steps = search_steps
+        self.search_lr = search_lr
+        self.n_restarts = n_restarts
+        self.tol = tol
+        self.discrimination_weight = discrimination_weight
+        self.contamination = contamination
+        self.warm_start = warm_start
+        self.device = device
+        self.n_jobs = n_jobs
+        self.verbose = verbose
+        self.random_state = random_state
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X, y=None):
+        """Train the networks on normal images and set the threshold.
+
+        Parameters
+        ----------
+        X : array-like or tensor
+            Normal images, at least two, or rows; see Notes for the layouts.
+
+        y : Ignored
+            Present for scikit-learn's conventions.
+
+        Returns
+        -------
+        self : AnoGANDetector
+
+        Raises
+        ------
+        ValueError
+            If X holds NaN or infinity, images of different shapes or shapes other than
+            `image_shape`, fewer than two images or nothing but a constant; if a
+            parameter, the device or a network class cannot be used.
+        FloatingPointError
+            If training diverged.
+
+        A call that fails leaves the detector as it was.
+        """
+        del y
+        with _unchanged_on_failure(self):
+            return self._fit(X)
+
+    def _fit(self, X):
+        resume = self.warm_start and hasattr(self, "generator_")
+        rng = _random_state(self.random_state)
+        train_seed, self._start_seed = rng.randint(2**31 - 1, size=2).tolist()
+        device = resolve_device(self.device)
+        images = self._check_images(X, reset=True)
+        if not resume:
+            self._value_range = ValueRange.measure(images)
+        is_rows = len(self.image_shape_) == 1
+        n_batches = max(1, len(images) // self.batch_size)
+        net = train_gan(
+            TrainingImages(images, self._value_range, device),
+            self.generator or (DenseGenerator if is_rows else Generator),
+            self.discriminator or (DenseDiscriminator if is_rows else Discriminator),
+            images.layout.chw,
+            latent_dim=self.latent_dim,
+            latent_prior=self.latent_prior,
+            n_filters=self.n_filters,
+            adversarial_loss=self.adversarial_loss,
+            max_epochs=(
+                max(10, -(-_AUTO_UPDATES // n_batches))
+                if self.max_epochs == "auto"
+                else self.max_epochs
+            ),
+            batch_size=self.batch_size,
+            lr=self.lr,
+            callbacks=self.callbacks,
+            device=device,
+            verbose=self.verbose,
+            seed=train_seed,
+            resume_from=(
+                (self.generator_, self.discriminator_, self.history_)
+                if resume
+                else None
+            ),
+        )
+        self.generator_ = _frozen(net.module_)
+        self.discriminator_ = _frozen(net.discriminator_)
+        self.history_ = net.history
+        self._sample_layout = images.layout
+
+        calibration = rng.permutation(len(images))[:_MAX_CALIBRATION]
+        scores = self._combine(self._score_terms(images, calibration))
+        contamination = (
+            _AUTO_CONTAMINATION if self.contamination == "auto" else self.contamination
+        )
+        self.offset_ = float(np.percentile(scores, 100 * contamination))
+        return self
+
+    def score_samples(self, X):
+        """Score images: minus the AnoGAN loss at the best latent code found.
+
+        Parameters
+        ----------
+        X : array-like or tensor
+            Images of the shape seen in `fit`, in any layout.
+
+        Returns
+        -------
+        scores : ndarray of shape (n,), float64
+            The lower, the more abnormal. At most 0, and independent of the units of X.
+        """
+        return self._combine(self.score_terms(X))
+
+    def decision_function(self, X):
+        """Score images relative to the threshold: ``score_samples(X) - offset_``.
+
+        Parameters
+        ----------
+        X : array-like or tensor
+            Images of the shape seen in `fit`, in any layout.
+
+        Returns
+        -------
+        scores : ndarray of shape (n,), float64
+            Negative for anomalies.
+        """
+        return self.score_samples(X) - self.offset_
+
+    def predict(self, X):
+        """Tell normal images from anomalies.
+
+        Parameters
+        ----------
+        X : array-like or tensor
+            Images of the shape seen in `fit`, in any layout.
+
+        Returns
+        -------
+        labels : ndarray of shape (n,), int
+            1 for normal images, -1 for anomalies.
+        """
+        return np.where(self.decision_function(X) < 0, -1, 1)
+
+    def score_terms(self, X):
+        """The two terms of the AnoGAN loss, smaller for normal images.
+
+        Parameters
+        ----------
+        X : array-like or tensor
+            Images of the shape seen in `fit`, in any layout.
+
+        Returns
+        -------
+        terms : Bunch
+            ``residual``, the mean absolute difference of the pixels of x and G(z) on
+            the networks' scale, where training images span [-1, 1]; and
+            ``discrimination``, that of the discriminator's features. Each an ndarray of
+            shape (n,), float64, at least 0.
+        """
+        check_is_fitted(self)
+        images = self._check_images(X, reset=False)
+        return self._score_terms(images)
+
+    def invert(self, X):
+        """Latent codes of the nearest generated images.
+
+        Parameters
+        ----------
+        X : array-like or tensor
+            Images of the shape seen in `fit`, in any layout.
+
+        Returns
+        -------
+        z : ndarray of shape (n, latent_dim), float32
+        """
+        check_is_fitted(self)
+        images = self._check_images(X, reset=False)
+        return self._invert(images, lambda x, found: found.z).numpy()
+
+    def reconstruct(self, X):
+        """The nearest generated image for each image: what a normal one would be.
+
+        Parameters
+        ----------
+        X : array-like or tensor
+            Images of the shape seen in `fit`, in any layout.
+
+        Returns
+        -------
+        images : ndarray or tensor, shaped like X
+            In the units of X; floating point also for integer images.
+        """
+        check_is_fitted(self)
+        images = self._check_images(X, reset=False)
+        G_z = self._invert(images, lambda x, found: found.G_z)
+        return _like(X, images.layout.restore(self._value_range.to_user(G_z)))
+
+    def anomaly_map(self, X):
+        """Where images differ from the nearest generated ones.
+
+        Parameters
+        ----------
+        X : array-like or tensor
+            Images of the shape seen in `fit`, in any layout.
+
+        Returns
+        -------
+        maps : ndarray or tensor of shape (n, height, width)
+            The absolute difference of every pixel, as a mean over the channels, in the
+            units of X. For plain rows, that of every feature: (n, n_features).
+        """
+        check_is_fitted(self)
+        images = self._check_images(X, reset=False)
+        difference = self._invert(images, lambda x, found: (x - found.G_z).abs())
+        difference = difference.double() * self._value_range.half_width
+        if len(self.image_shape_) == 1:
+            return _like(X, images.layout.restore(difference))
+        layout = images.layout._replace(
+            shape=difference.shape[2:], channels_first=True
+        )
+        return _like(X, layout.restore(difference.mean(1)))
+
+    def sample(self, n_samples=1, random_state=None):
+        """Draw images from the generator.
+
+        Parameters
+        ----------
+        n_samples : int, default=1
+            Number of images.
+
+        random_state : int, RandomState instance or None, default=None
+            Decides the latent codes.
+
+        Returns
+        -------
+        images : ndarray or tensor of shape (n_samples, ...)
+            In the layout and units of the training images, floating point.
+        """
+        check_is_fitted(self)
+        seed = _random_state(random_state).randint(2**31 - 1)
+        z = self._draw(n_samples, seed)
+        with torch.no_grad():
+            x = torch.cat([self.generator_(block) for block in z.split(BLOCK_SIZE)])
+        return self._sample_layout.restore(self._value_range.to_user(x))
+
+    def _check_images(self, X, *, reset):
+        """Check X and wrap it as images; with ``reset`` learn its shape, else keep it."""
+        # Only the column names: for images, X.shape[1] is not the number of features.
+        validate_data(self, X, reset=reset, skip_check_array=True, ensure_2d=False)
+        X = stack_images(X)
+        min_samples = 2 if reset else 1
+        if isinstance(X, torch.Tensor):
+            X = check_tensor(X, min_samples=min_samples)
+        else:
+            X = check_array(
+                X,
+                allow_nd=True,
+                ensure_min_samples=min_samples,
+                estimator=self,
+                input_name="X",
+            )
+        if reset:
+            images = Images(X, check_image_shape(self.image_shape))
+            self.image_shape_ = images.image_shape
+            self.n_features_in_ = int(np.prod(self.image_shape_))
+        else:
+            if X.ndim == 2 and X.shape[1] != self.n_features_in_:
+                raise ValueError(
+                    f"X has {X.shape[1]} features, but {type(self).__name__} is "
+                    f"expecting {self.n_features_in_} features as input."
+                )
+            images = Images(X, self.image_shape_)
+        return images
+
+    def _invert(self, images, keep, index=None):
+        """Search the images at ``index`` block by block, on their way to every answer.
+
+        ``keep(x, found)`` picks what to return of a block and its `Inversion`.
+        """
+        index = np.arange(len(images)) if index is None else index
+        device = resolve_device(self.device)
+        G = inference_form(self.generator_, device)
+        D = inference_form(self.discriminator_, device)
+        # Every image starts from the same codes: one drawn for each image would make
+        # its score depend on its place in X.
+        starts = self._draw(self.n_restarts + 1, self._start_seed).to(device)
+
+        def invert_block(block):
+            x = self._value_range.to_network(images.read(index[block]), device)
+            found = invert(
+                G,
+                D,
+                x,
+                starts,
+                n_steps=self.search_steps,
+                lr=self.search_lr,
+                tol=self.tol,
+                discrimination_weight=self.discrimination_weight,
+            )
+            return keep(x, found).cpu()
+
+        blocks = gen_batches(len(index), BLOCK_SIZE)
+        return torch.cat(
+            Parallel(n_jobs=self.n_jobs, prefer="threads")(
+                delayed(invert_block)(block) for block in blocks
+            )
+        )
+
+    def _score_terms(self, images, index=None):
+        terms = self._invert(
+            images,
+            lambda x, found: torch.stack([found.residual, found.discrimination], 1),
+            index,
+        ).numpy()
+        return Bunch(residual=terms[:, 0], discrimination=terms[:, 1])
+
+    def _combine(self, terms):
+        return -anogan_loss(**terms, discrimination_weight=self.discrimination_weight)
+
+    def _draw(self, n, seed):
+        """Latent codes from the prior, on the CPU."""
+        rng = torch.Generator().manual_seed(seed)
+        return sample_prior(self.latent_prior, n, self.latent_dim, rng=rng)
+
+
+def _like(X, images):
+    """On the device of X, if X is a tensor."""
+    return images.to(X.device) if isinstance(X, torch.Tensor) else images
+
+
+def _frozen(network):
+    """A copy that is good for inference only."""
+    return copy.deepcopy(network).cpu().eval().requires_grad_(False)
+
+
+def _random_state(random_state):
+    # Not numpy's global state for None, which scoring and fitting must leave alone.
+    return (
+        np.random.RandomState()
+        if random_state is None
+        else check_random_state(random_state)
+    )
+
+
+@contextmanager
+def _unchanged_on_failure(estimator):
+    """Put all attributes back when the block raises."""
+    before = vars(estimator).copy()
+    try:
+        yield
+    except BaseException:
+        vars(estimator).clear()
+        vars(estimator).update(before)
+        raise

@@ -1,0 +1,293 @@
+# Authors: The sklearn-anogan developers
+# SPDX-License-Identifier: BSD-3-Clause
+"""The user's arrays as images: layout, value range, reading block by block.
+
+Inside the library an image is a tensor (channels, height, width) in [-1, 1]; a row of
+numbers is an image of one pixel with a channel for each feature. This file alone knows
+what the user's own layout and units are.
+"""
+
+from math import prod
+from numbers import Integral
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+#: Numbers read at once when all of X is looked through, about 32 MB as float64.
+_BLOCK_VALUES = 2**22
+
+#: Scaled values beyond this leave too little of float32's range for the networks.
+_LARGEST_SCALED = 1e30
+
+
+class Layout(NamedTuple):
+    """How one image lies in the user's array."""
+
+    shape: tuple  # of one image in the user's array
+    chw: tuple  # (channels, height, width)
+    channels_first: bool  # torch's order rather than scikit-image's
+    is_tensor: bool
+    is_double: bool  # float64; everything else is answered in float32
+
+    def restore(self, images):
+        """Images (n, channels, height, width) in the user's layout.
+
+        Always floating point, so that differences of unsigned integers cannot wrap
+        around.
+        """
+        if not self.channels_first:
+            images = images.movedim(1, -1)
+        images = images.reshape(len(images), *self.shape)
+        images = images.to(torch.float64 if self.is_double else torch.float32)
+        return images if self.is_tensor else images.numpy()
+
+
+class Images:
+    """The user's checked array, read as images on demand and never copied whole.
+
+    Parameters
+    ----------
+    data : ndarray or tensor of shape (n, ...)
+        Finite numbers.
+    image_shape : tuple or None
+        (n_features,), (height, width) or (height, width, channels); None takes it from
+        ``data``.
+
+    Raises
+    ------
+    ValueError
+        If ``data`` does not hold images of this shape.
+    """
+
+    def __init__(self, data, image_shape=None):
+        self.data = data
+        self.layout, self.image_shape = _find_layout(data, image_shape)
+
+    def __len__(self):
+        return len(self.data)
+
+    def read(self, index):
+        """Images at ``index`` in the user's units, float64 (n, channels, h, w)."""
+        block = self.data[index]
+        if self.layout.is_tensor:
+            block = block.detach().double()
+        else:
+            block = torch.from_numpy(np.array(block, dtype=np.float64))
+        channels, height, width = self.layout.chw
+        if self.layout.channels_first:
+            return block.reshape(-1, channels, height, width)
+        return block.reshape(-1, height, width, channels).movedim(-1, 1)
+
+    def blocks(self):
+        """All images, one block after the other, as `read` gives them."""
+        size = max(1, _BLOCK_VALUES // prod(self.layout.chw))
+        for start in range(0, len(self), size):
+            yield self.read(slice(start, start + size))
+
+
+class ValueRange(NamedTuple):
+    """The affine map of each channel between the user's units and [-1, 1].
+
+    Training images span [-1, 1] exactly (``uint8`` images: 0 maps to -1, 255 to 1).
+    Later images may lie outside; they are never clipped.
+    """
+
+    centre: torch.Tensor  # (channels, 1, 1) float64
+    half_width: torch.Tensor  # (channels, 1, 1) float64, positive
+
+    @classmethod
+    def measure(cls, images):
+        """Range of the training images.
+
+        Raises
+        ------
+        ValueError
+            If no value differs from any other in its channel.
+        """
+        low = high = None
+        for block in images.blocks():
+            values = block.movedim(1, 0).flatten(1).cpu()
+            low = values.amin(1) if low is None else low.minimum(values.amin(1))
+            high = values.amax(1) if high is None else high.maximum(values.amax(1))
+        if (low == high).all():
+            raise ValueError(
+                "All images of X are constant and equal: there is nothing to learn. "
+                "Pass images that differ from each other."
+            )
+        if images.data.dtype in (np.uint8, torch.uint8):
+            low, high = torch.zeros_like(low), torch.full_like(high, 255)
+        centre = low / 2 + high / 2  # halved first: the sum could overflow
+        half_width = high / 2 - low / 2
+        half_width[half_width == 0] = 1.0  # a constant channel
+        return cls(centre[:, None, None], half_width[:, None, None])
+
+    def to_network(self, images, device):
+        """Images in the user's units to float32 around [-1, 1] on ``device``."""
+        where = images.device
+        x = (images - self.centre.to(where)) / self.half_width.to(where)
+        if not (x.abs() <= _LARGEST_SCALED).all():
+            raise ValueError(
+                "X has values too far outside the range of the training images, "
+                f"{self.describe()}: the largest is {images.abs().max():.3g}. Check "
+                "that X has the same units as the training images."
+            )
+        return x.to(device, torch.float32)
+
+    def to_user(self, x):
+        """Images around [-1, 1] to the user's units, float64 on the CPU."""
+        return x.detach().cpu().double() * self.half_width + self.centre
+
+    def describe(self):
+        """The smallest and largest training value, for messages."""
+        low = (self.centre - self.half_width).min().item()
+        high = (self.centre + self.half_width).max().item()
+        return f"{low:.6g} to {high:.6g}"
+
+
+class TrainingImages(torch.utils.data.Dataset):
+    """Images as a data set that hands out whole batches, scaled for the networks.
+
+    Torch's loader asks for a batch at a time through ``__getitems__``, so that no Python
+    loop runs over images.
+    """
+
+    def __init__(self, images, value_range, device):
+        self.images = images
+        self.value_range = value_range
+        self.device = device
+
+    def __len__(self):
+        return len(self.images)
+
+    def __getitem__(self, index):
+        return self.__getitems__([index])[0]
+
+    def __getitems__(self, indices):
+        return self.value_range.to_network(self.images.read(indices), self.device)
+
+
+def stack_images(X):
+    """Turn a list of images into one array or tensor; leave everything else alone.
+
+    Raises
+    ------
+    ValueError
+        If the images have different shapes.
+    """
+    is_ragged = isinstance(X, np.ndarray) and X.dtype == object and X.ndim == 1
+    if not (isinstance(X, list | tuple) or is_ragged):
+        return X
+    shapes = sorted({np.shape(image) for image in X})
+    if len(shapes) > 1:
+        raise ValueError(
+            "All images of X must have the same shape, got "
+            f"{', '.join(map(str, shapes[:5]))}. Resize or crop them to one shape first."
+        )
+    if len(X) and all(isinstance(image, torch.Tensor) for image in X):
+        return torch.stack(list(X))
+    return X
+
+
+def check_tensor(X, *, min_samples=1):
+    """Check that a tensor holds finite real numbers, block by block.
+
+    Parameters
+    ----------
+    X : torch.Tensor
+    min_samples : int
+        Fewest images accepted.
+
+    Returns
+    -------
+    X : torch.Tensor
+        The same tensor, detached.
+
+    Raises
+    ------
+    ValueError
+        If X is sparse, complex, empty, has too few dimensions or images, or holds NaN
+        or infinity.
+    """
+    if X.layout != torch.strided:
+        raise ValueError(f"Sparse tensors are not supported, got {X.layout}.")
+    if X.is_complex():
+        raise ValueError(f"Complex data not supported, got a tensor of {X.dtype}.")
+    if X.ndim < 2:
+        raise ValueError(f"Expected 2D array, got {X.ndim}D tensor instead.")
+    if len(X) < min_samples or X.numel() == 0:
+        raise ValueError(
+            f"Found tensor with {len(X)} sample(s) (shape={tuple(X.shape)}) while a "
+            f"minimum of {min_samples} is required, none of them empty."
+        )
+    X = X.detach()
+    for block in X.split(max(1, _BLOCK_VALUES // prod(X.shape[1:]))):
+        if not torch.isfinite(block).all():
+            raise ValueError("Input X contains NaN or infinity.")
+    return X
+
+
+def image_shape_to_chw(image_shape):
+    """(n_features,), (height, width) or (height, width, channels) -> (c, h, w)."""
+    if len(image_shape) == 1:
+        return (image_shape[0], 1, 1)
+    height, width, *channels = image_shape
+    return (*(channels or [1]), height, width)
+
+
+def check_image_shape(image_shape):
+    """Check the parameter ``image_shape`` and return it as a tuple of int.
+
+    Raises
+    ------
+    ValueError
+        If it is not (height, width) or (height, width, channels), all positive.
+    """
+    if image_shape is None:
+        return None
+    is_shape = len(image_shape) in (2, 3) and all(
+        isinstance(side, Integral) and side >= 1 for side in image_shape
+    )
+    if not is_shape:
+        raise ValueError(
+            "image_shape must be (height, width) or (height, width, channels), whole "
+            f"numbers of at least 1, got {image_shape!r}."
+        )
+    return tuple(int(side) for side in image_shape)
+
+
+def _find_layout(data, image_shape):
+    """Layout of one image of ``data`` and its image shape, as given or as found."""
+    is_tensor = isinstance(data, torch.Tensor)
+    shape = tuple(data.shape[1:])
+    if len(shape) > 3:
+        order = "channels, height, width" if is_tensor else "height, width, channels"
+        raise ValueError(
+            f"X has {data.ndim} dimensions, expected images (n, {order}) or (n, height, "
+            "width), or rows (n, n_features)."
+        )
+    channels_first = is_tensor and len(shape) == 3
+    found = (*shape[1:], shape[0]) if channels_first else shape
+    if image_shape is None:
+        image_shape = found
+    chw = _to_chw(image_shape)
+    if len(shape) == 1 and shape[0] != prod(chw):
+        raise ValueError(
+            f"X has {shape[0]} features, but image_shape={image_shape} needs rows of "
+            f"{prod(chw)}."
+        )
+    if len(shape) > 1 and _to_chw(found) != chw:
+        raise ValueError(
+            f"X has images of shape {found}, expected {image_shape} (height, width, "
+            "channels if any)."
+        )
+    is_double = data.dtype in (np.float64, torch.float64)
+    return Layout(shape, chw, channels_first, is_tensor, is_double), image_shape
+
+
+def _to_chw(image_shape):
+    """(n_features,), (height, width) or (height, width, channels) -> (c, h, w)."""
+    if len(image_shape) == 1:
+        return (image_shape[0], 1, 1)
+    height, width, *channels = image_shape
+    return (*(channels or [1]), height, width)

@@ -1,0 +1,76 @@
+# Authors: The sklearn-anogan developers
+# SPDX-License-Identifier: BSD-3-Clause
+"""Losses that train the networks, and loss terms that compare an image with G(z).
+
+Equation numbers are those of Schlegl et al. 2017, :doi:`10.1007/978-3-319-59050-9_12`.
+"""
+
+from torch.nn.functional import softplus
+
+
+def bce_discriminator_loss(d_real, d_fake):
+    """Binary cross-entropy of D, equation (1) with the sign of a loss.
+
+    Parameters
+    ----------
+    d_real, d_fake : tensors of shape (n,)
+        Logits D(x) of real images and D(G(z)) of generated ones.
+
+    Returns
+    -------
+    loss : scalar tensor
+        Mean of -log s(D(x)) - log(1 - s(D(G(z)))), with s the logistic function.
+    """
+    return softplus(-d_real).mean() + softplus(d_fake).mean()
+
+
+def bce_generator_loss(d_fake):
+    """Non-saturating loss of G: the mean of -log s(D(G(z))).
+
+    Equation (1) has G minimise log(1 - s(D(G(z)))), whose gradient vanishes while D
+    wins; this form has the same fixed point and keeps its gradient, see Goodfellow et
+    al. 2014, section 3, :doi:`10.48550/arXiv.1406.2661`.
+    """
+    return softplus(-d_fake).mean()
+
+
+#: ``adversarial_loss`` -> (loss of D from real and generated logits, loss of G).
+ADVERSARIAL_LOSSES = {"bce": (bce_discriminator_loss, bce_generator_loss)}
+
+
+def residual_loss(x, G_z):
+    """Residual loss, equation (2): mean absolute difference of the pixels.
+
+    The paper takes the sum. The mean makes the two terms comparable, and their weight
+    mean the same thing, whatever the size of image and feature map.
+
+    Parameters
+    ----------
+    x, G_z : tensors of shape (n, ...)
+        Images and generated images, in [-1, 1] where they lie in the training range.
+
+    Returns
+    -------
+    loss : tensor of shape (n,)
+    """
+    return (x - G_z).abs().flatten(1).mean(1)
+
+
+def discrimination_loss(f_x, f_G_z):
+    """Discrimination loss, equation (4): mean absolute difference of D's features.
+
+    Parameters
+    ----------
+    f_x, f_G_z : tensors of shape (n, ...)
+        An intermediate layer f of D for images and for generated images.
+
+    Returns
+    -------
+    loss : tensor of shape (n,)
+    """
+    return (f_x - f_G_z).abs().flatten(1).mean(1)
+
+
+def anogan_loss(residual, discrimination, discrimination_weight):
+    """AnoGAN's loss, equation (5): (1 - w) * residual + w * discrimination."""
+    return (1 - discrimination_weight) * residual + discrimination_weight * discrimination

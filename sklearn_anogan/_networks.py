@@ -1,0 +1,207 @@
+# Authors: The sklearn-anogan developers
+# SPDX-License-Identifier: BSD-3-Clause
+"""Generator and discriminator: DCGAN for images of any size, dense for rows.
+
+All four classes keep one contract, which a user's own classes must keep too::
+
+    generator = Generator(
+        latent_dim=..., n_channels=..., height=..., width=..., n_filters=...
+    )
+    generator(z)                  # (n, latent_dim) -> (n, n_channels, height, width)
+
+    discriminator = Discriminator(n_channels=..., height=..., width=..., n_filters=...)
+    discriminator(x)              # (n, n_channels, height, width) -> (n,) logits
+    discriminator.features(x)     # an intermediate layer, (n, ...) of any shape
+
+Images go in and come out in [-1, 1]. A row of numbers is an image of one pixel with
+one channel for each feature, so ``height`` and ``width`` are 1 for rows.
+
+References
+----------
+A. Radford, L. Metz, S. Chintala, "Unsupervised representation learning with deep
+convolutional generative adversarial networks", 2016, :doi:`10.48550/arXiv.1511.06434`
+"""
+
+from torch import nn
+
+
+class Generator(nn.Module):
+    """DCGAN generator: doubles the image in every layer, up to its exact size.
+
+    Parameters
+    ----------
+    latent_dim : int
+        Size of the latent code z.
+    n_channels, height, width : int
+        Shape of the generated images.
+    n_filters : int
+        Channels of the layer next to the image; they double with every layer inwards,
+        up to eight times this number.
+    """
+
+    def __init__(self, latent_dim, n_channels, height, width, n_filters):
+        super().__init__()
+        sizes = _sizes_inwards(height, width)
+        widths = [n_channels, *_widths(n_filters, len(sizes) - 1)]
+        h, w = sizes[-1]
+        layers = [
+            nn.Linear(latent_dim, widths[-1] * h * w, bias=False),
+            nn.Unflatten(1, (widths[-1], h, w)),
+            nn.BatchNorm2d(widths[-1]),
+            nn.ReLU(),
+        ]
+        for i in range(len(sizes) - 2, 0, -1):
+            layers += [
+                nn.ConvTranspose2d(
+                    widths[i + 1], widths[i], **_halving(sizes[i]), bias=False
+                ),
+                nn.BatchNorm2d(widths[i]),
+                nn.ReLU(),
+            ]
+        layers += [
+            nn.ConvTranspose2d(widths[1], n_channels, **_halving(sizes[0])),
+            nn.Tanh(),
+        ]
+        self.layers = nn.Sequential(*layers)
+        self.apply(_init_dcgan)
+
+    def forward(self, z):
+        return self.layers(z)  # (n, latent_dim) -> (n, n_channels, height, width)
+
+
+class Discriminator(nn.Module):
+    """DCGAN discriminator: halves the image in every layer, then one logit.
+
+    ``features`` ends after the last hidden layer but one.
+
+    Parameters
+    ----------
+    n_channels, height, width : int
+        Shape of the images.
+    n_filters : int
+        Channels of the layer next to the image; they double with every layer inwards,
+        up to eight times this number.
+    """
+
+    def __init__(self, n_channels, height, width, n_filters):
+        super().__init__()
+        sizes = _sizes_inwards(height, width)
+        widths = [n_channels, *_widths(n_filters, len(sizes) - 1)]
+        blocks = []
+        for i, size in enumerate(sizes[:-1]):
+            # No batch norm next to the image, as in the DCGAN paper: it would hide the
+            # image's brightness and contrast from the discriminator.
+            norm = [] if i == 0 else [nn.BatchNorm2d(widths[i + 1])]
+            conv = nn.Conv2d(
+                widths[i], widths[i + 1], **_halving(size), bias=not norm
+            )
+            blocks.append(nn.Sequential(conv, *norm, nn.LeakyReLU(0.2)))
+        h, w = sizes[-1]
+        self.features = nn.Sequential(*blocks[:-1])
+        self.head = nn.Sequential(
+            blocks[-1], nn.Flatten(), nn.Linear(widths[-1] * h * w, 1)
+        )
+        self.apply(_init_dcgan)
+
+    def forward(self, x):
+        return self.head(self.features(x)).squeeze(1)  # (n, C, H, W) -> (n,)
+
+
+class DenseGenerator(nn.Module):
+    """Generator for rows: two hidden layers of ``4 * n_filters`` units.
+
+    Parameters
+    ----------
+    latent_dim : int
+        Size of the latent code z.
+    n_channels, height, width : int
+        Number of features, 1, 1.
+    n_filters : int
+        A quarter of the units in each hidden layer.
+    """
+
+    def __init__(self, latent_dim, n_channels, height, width, n_filters):
+        super().__init__()
+        n_units = 4 * n_filters
+        self.layers = nn.Sequential(
+            nn.Linear(latent_dim, n_units, bias=False),
+            nn.BatchNorm1d(n_units),
+            nn.ReLU(),
+            nn.Linear(n_units, n_units, bias=False),
+            nn.BatchNorm1d(n_units),
+            nn.ReLU(),
+            nn.Linear(n_units, n_channels * height * width),
+            nn.Tanh(),
+            nn.Unflatten(1, (n_channels, height, width)),
+        )
+
+    def forward(self, z):
+        return self.layers(z)  # (n, latent_dim) -> (n, n_features, 1, 1)
+
+
+class DenseDiscriminator(nn.Module):
+    """Discriminator for rows: two hidden layers of ``4 * n_filters`` units.
+
+    ``features`` is the first hidden layer.
+
+    Parameters
+    ----------
+    n_channels, height, width : int
+        Number of features, 1, 1.
+    n_filters : int
+        A quarter of the units in each hidden layer.
+    """
+
+    def __init__(self, n_channels, height, width, n_filters):
+        super().__init__()
+        n_units = 4 * n_filters
+        self.features = nn.Sequential(
+            nn.Flatten(), nn.Linear(n_channels * height * width, n_units), nn.LeakyReLU(0.2)
+        )
+        self.head = nn.Sequential(
+            nn.Linear(n_units, n_units), nn.LeakyReLU(0.2), nn.Linear(n_units, 1)
+        )
+
+    def forward(self, x):
+        return self.head(self.features(x)).squeeze(1)  # (n, n_features, 1, 1) -> (n,)
+
+
+def _sizes_inwards(height, width):
+    """Heights and widths of the feature maps from the image inwards.
+
+    Each is half of the one before, rounded up, until both sides are at most 4; there
+    are always two halvings or more, so that a discriminator has a layer between the
+    image and its last.
+    """
+    sizes = [(height, width)]
+    while len(sizes) < 3 or max(sizes[-1]) > 4:
+        h, w = sizes[-1]
+        sizes.append(((h + 1) // 2, (w + 1) // 2))
+    return sizes
+
+
+def _widths(n_filters, n_layers):
+    """Channels of the hidden layers from the image inwards."""
+    return [n_filters * min(2**i, 8) for i in range(n_layers)]
+
+
+def _halving(size):
+    """Convolution that takes ``size`` to its half, rounded up, on both axes.
+
+    A transposed convolution with the same arguments takes the half back to ``size``
+    exactly, so that no image is ever padded or cropped: an even side needs a kernel of
+    4, an odd one a kernel of 3, and a side of 1 stays as it is.
+    """
+    per_side = [
+        (1, 1, 0) if n == 1 else (4, 2, 1) if n % 2 == 0 else (3, 2, 1) for n in size
+    ]
+    kernel_size, stride, padding = zip(*per_side, strict=True)
+    return {"kernel_size": kernel_size, "stride": stride, "padding": padding}
+
+
+def _init_dcgan(module):
+    """Weights as in the DCGAN paper: N(0, 0.02), batch-norm scales N(1, 0.02)."""
+    if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
+        nn.init.normal_(module.weight, 0.0, 0.02)
+    elif isinstance(module, nn.BatchNorm2d):
+        nn.init.normal_(module.weight, 1.0, 0.02)

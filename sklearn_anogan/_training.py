@@ -1,0 +1,329 @@
+# Authors: The sklearn-anogan developers
+# SPDX-License-Identifier: BSD-3-Clause
+"""Adversarial training of generator and discriminator as one skorch net."""
+
+from contextlib import contextmanager
+
+import torch
+from skorch import NeuralNet
+from skorch.callbacks import EpochTimer, PassthroughScoring, PrintLog
+
+from ._losses import ADVERSARIAL_LOSSES
+
+#: What the history holds of every batch and, as a mean, of every epoch.
+RECORDS = ("discriminator_loss", "generator_loss", "d_real", "d_fake")
+
+
+def train_gan(
+    dataset,
+    generator,
+    discriminator,
+    shape,
+    *,
+    latent_dim,
+    latent_prior,
+    n_filters,
+    adversarial_loss,
+    max_epochs,
+    batch_size,
+    lr,
+    callbacks,
+    device,
+    verbose,
+    seed,
+    resume_from=None,
+):
+    """Train a generator and a discriminator on normal images.
+
+    Parameters
+    ----------
+    dataset : torch Dataset
+        Hands out batches (n, channels, height, width) of at most ``batch_size`` images
+        through ``__getitems__``.
+    generator, discriminator : nn.Module classes
+        See `_networks` for the contract.
+    shape : tuple (channels, height, width)
+    resume_from : tuple (generator, discriminator, history) or None
+        Networks whose weights training starts from, and the history to continue.
+    seed : int
+        Seeds weights, batches and latent codes; the global state is left alone.
+
+    The other parameters are those of `AnoGANDetector`.
+
+    Returns
+    -------
+    net : GANNet
+        With the trained ``module_`` (the generator), ``discriminator_`` and
+        ``history``.
+
+    Raises
+    ------
+    ValueError
+        If the networks break their contract, or do not fit ``resume_from``.
+    FloatingPointError
+        If training diverged.
+    """
+    for_both = dict(
+        zip(("n_channels", "height", "width"), shape, strict=True), n_filters=n_filters
+    )
+    n_batch = min(batch_size, len(dataset))
+    net = GANNet(
+        generator,
+        discriminator,
+        module__latent_dim=latent_dim,
+        **{f"module__{name}": value for name, value in for_both.items()},
+        **{f"discriminator__{name}": value for name, value in for_both.items()},
+        adversarial_loss=adversarial_loss,
+        latent_prior=latent_prior,
+        lr=lr,
+        discriminator_optimizer__lr=lr,
+        # Less momentum than Adam's own, which lets the two networks oscillate (DCGAN).
+        optimizer__betas=(0.5, 0.999),
+        discriminator_optimizer__betas=(0.5, 0.999),
+        max_epochs=max_epochs,
+        batch_size=n_batch,
+        iterator_train__shuffle=True,
+        # A short last batch, of one image at worst, has no statistics for batch norm.
+        iterator_train__drop_last=True,
+        iterator_train__collate_fn=as_batch,
+        callbacks=callbacks,
+        device=device,
+        verbose=verbose,
+    )
+    with torch.enable_grad(), _seeded(seed, device):
+        net.initialize()
+        _check_networks(net, shape, latent_dim)
+        if resume_from is not None:
+            _resume(net, *resume_from)
+        net.notify("on_train_begin", X=dataset)
+        try:
+            # Not fit(): it would take Ctrl-C for the end of training.
+            net.fit_loop(dataset)
+        except EarlyStop:
+            pass
+        net.notify("on_train_end", X=dataset)
+    for module in (net.module_, net.discriminator_):
+        if not all(value.isfinite().all() for value in module.state_dict().values()):
+            raise FloatingPointError(
+                f"Training diverged: the weights of {type(module).__name__} are no "
+                f"longer finite after {len(net.history)} epochs. Lower the learning "
+                f"rate, lr={lr}."
+            )
+    return net
+
+
+class EarlyStop(Exception):  # noqa: N818 (not an error)
+    """A callback has ended the training, for instance skorch's EarlyStopping."""
+
+
+class GANNet(NeuralNet):
+    """A generator (the net's ``module``) and a discriminator, trained in turn.
+
+    Parameters
+    ----------
+    module : nn.Module class
+        The generator; ``module__*`` are its arguments, ``module__latent_dim`` among
+        them.
+    discriminator : nn.Module class
+        ``discriminator__*`` are its arguments.
+    discriminator_optimizer : torch.optim.Optimizer class
+        ``discriminator_optimizer__*`` are its arguments, ``optimizer__*`` those of the
+        generator's optimizer. Both default to ``lr``.
+    adversarial_loss : str
+        A key of `ADVERSARIAL_LOSSES`.
+    latent_prior : {"uniform", "normal"}
+        Distribution of the latent codes.
+    **kwargs
+        As for :class:`skorch.NeuralNet`. Each batch of the iterator is a tensor of
+        images, without targets.
+    """
+
+    def __init__(
+        self,
+        module,
+        discriminator,
+        *,
+        discriminator_optimizer=torch.optim.Adam,
+        adversarial_loss="bce",
+        latent_prior="uniform",
+        criterion=torch.nn.Module,  # skorch wants one; the losses are functions here
+        optimizer=torch.optim.Adam,
+        train_split=None,
+        **kwargs,
+    ):
+        self.discriminator = discriminator
+        self.discriminator_optimizer = discriminator_optimizer
+        self.adversarial_loss = adversarial_loss
+        self.latent_prior = latent_prior
+        super().__init__(
+            module,
+            criterion=criterion,
+            optimizer=optimizer,
+            train_split=train_split,
+            **kwargs,
+        )
+
+    @property
+    def _default_callbacks(self):
+        return [
+            ("epoch_timer", EpochTimer()),
+            *(
+                (name, PassthroughScoring(name, lower_is_better=None, on_train=True))
+                for name in RECORDS
+            ),
+            ("print_log", PrintLog()),
+        ]
+
+    def notify(self, method_name, **cb_kwargs):
+        try:
+            super().notify(method_name, **cb_kwargs)
+        except KeyboardInterrupt as stop:
+            # How skorch's callbacks end a training. Anywhere else it is Ctrl-C.
+            if method_name == "on_epoch_end":
+                raise EarlyStop from stop
+            raise
+
+    def initialize_module(self):
+        super().initialize_module()
+        self.module_.float()
+        self.discriminator_ = self.initialized_instance(
+            self.discriminator, self.get_params_for("discriminator")
+        ).float()
+        return self
+
+    def initialize_optimizer(self, triggered_directly=None):
+        # Not super(): it would give the generator's optimizer all parameters.
+        for name, module in [
+            ("optimizer", self.module_),
+            ("discriminator_optimizer", self.discriminator_),
+        ]:
+            args, kwargs = self.get_params_for_optimizer(
+                name, module.named_parameters()
+            )
+            setattr(self, name + "_", getattr(self, name)(*args, **kwargs))
+        return self
+
+    def train_step(self, x, **fit_params):
+        """One step of D on a real and a generated batch, then one step of G."""
+        self._set_training(True)
+        discriminator_loss, generator_loss = ADVERSARIAL_LOSSES[self.adversarial_loss]
+        G, D = self.module_, self.discriminator_
+        x = x.to(self.device)
+        G_z = G(
+            sample_prior(
+                self.latent_prior, len(x), self.module__latent_dim, device=self.device
+            )
+        )
+
+        d_real, d_fake = D(x), D(G_z.detach())
+        loss_D = discriminator_loss(d_real, d_fake)
+        self.discriminator_optimizer_.zero_grad()
+        loss_D.backward()
+        self.discriminator_optimizer_.step()
+
+        # D's own gradients are not needed in G's step.
+        D.requires_grad_(False)
+        loss_G = generator_loss(D(G_z))
+        D.requires_grad_(True)
+        self.optimizer_.zero_grad()
+        loss_G.backward()
+        self.optimizer_.step()
+
+        records = (loss_D, loss_G, d_real.sigmoid().mean(), d_fake.sigmoid().mean())
+        for name, value in zip(RECORDS, records, strict=True):
+            self.history.record_batch(name, value.item())
+        return {"loss": loss_D + loss_G, "y_pred": G_z.detach()}
+
+
+def sample_prior(latent_prior, n, latent_dim, *, device="cpu", rng=None):
+    """Draw n latent codes from U(-1, 1) or N(0, 1).
+
+    ``rng`` is a torch.Generator, or None for torch's own random state.
+    """
+    if latent_prior == "uniform":
+        return 2 * torch.rand(n, latent_dim, device=device, generator=rng) - 1
+    return torch.randn(n, latent_dim, device=device, generator=rng)
+
+
+def resolve_device(device):
+    """The torch device that "auto" or a device's name stands for.
+
+    Raises
+    ------
+    ValueError
+        If there is no such device.
+    """
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        resolved = torch.device(device)
+        torch.zeros(1, device=resolved).item()
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise ValueError(
+            f"device={device!r} cannot be used here: {str(error).splitlines()[0]} Use "
+            "'auto' or 'cpu'."
+        ) from error
+    return resolved
+
+
+def as_batch(batch):
+    """Collate function of a data set that hands out whole batches."""
+    return batch
+
+
+@contextmanager
+def _seeded(seed, device):
+    """Seed torch's random state on the CPU and on ``device``, then put it back."""
+    device = torch.device(device)
+    is_cuda = device.type == "cuda"
+    with torch.random.fork_rng(devices=[device] if is_cuda else []):
+        # Not torch.manual_seed: it seeds every other device too.
+        torch.default_generator.manual_seed(seed)
+        if is_cuda:
+            with torch.cuda.device(device):
+                torch.cuda.manual_seed(seed)
+        yield
+
+
+@torch.no_grad()
+def _check_networks(net, shape, latent_dim):
+    """Hold the networks to the contract of `_networks`."""
+    net._set_training(False)
+    G, D = net.module_, net.discriminator_
+    z = sample_prior(net.latent_prior, 2, latent_dim, device=net.device)
+    x = G(z)
+    if x.shape != (2, *shape):
+        raise ValueError(
+            f"{type(G).__name__} must turn latent codes of shape {tuple(z.shape)} into "
+            f"images of shape {(2, *shape)}, (n, channels, height, width); it returned "
+            f"{tuple(x.shape)}."
+        )
+    if not callable(getattr(D, "features", None)):
+        raise ValueError(
+            f"{type(D).__name__} needs a method or module 'features' that turns images "
+            "(n, channels, height, width) into an intermediate layer (n, ...)."
+        )
+    for name, answer, wanted in [
+        ("features", D.features(x), "(2, ...)"),
+        ("forward", D(x), "(2,)"),
+    ]:
+        if len(answer) != 2 or (name == "forward" and answer.ndim != 1):
+            raise ValueError(
+                f"{type(D).__name__}.{name} must turn images of shape "
+                f"{tuple(x.shape)} into a tensor of shape {wanted}; it returned "
+                f"{tuple(answer.shape)}."
+            )
+
+
+def _resume(net, generator, discriminator, history):
+    """Start from the weights of earlier networks and continue their history."""
+    for module, earlier in [(net.module_, generator), (net.discriminator_, discriminator)]:
+        try:
+            module.load_state_dict(earlier.state_dict())
+        except RuntimeError as error:
+            raise ValueError(
+                f"warm_start=True continues with the {type(earlier).__name__} of the "
+                "last fit, but the parameters or the image shape have changed since: "
+                f"{error}"
+            ) from error
+    net.history.extend(history)
