@@ -9,28 +9,18 @@ from numbers import Integral, Real
 import numpy as np
 import torch
 from sklearn.base import BaseEstimator, OutlierMixin, _fit_context
-from sklearn.utils import Bunch, check_array, check_random_state, gen_batches
+from sklearn.utils import Bunch, check_random_state, gen_batches
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.parallel import Parallel, delayed
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from ._images import (
-    Images,
-    TrainingImages,
-    ValueRange,
-    check_image_shape,
-    check_tensor,
-    stack_images,
-)
+from ._images import TrainingImages, ValueRange, check_image_shape, check_images
 from ._inversion import BLOCK_SIZE, inference_form, invert
 from ._losses import ADVERSARIAL_LOSSES, anogan_loss
 from ._networks import DenseDiscriminator, DenseGenerator, Discriminator, Generator
 from ._training import resolve_device, sample_prior, train_gan
 
 __all__ = ["AnoGANDetector"]
-
-#: ``max_epochs="auto"`` trains until the networks have taken about this many steps.
-_AUTO_UPDATES = 1500
 
 #: Training images that ``offset_`` is computed from, at most.
 _MAX_CALIBRATION = 1000
@@ -291,10 +281,12 @@ class AnoGANDetector(OutlierMixin, BaseEstimator):
     def fit(self, X, y=None):
         """Train the networks on normal images and set the threshold.
 
+        A call that fails leaves the detector as it was.
+
         Parameters
         ----------
-        X : array-like or tensor
-            Normal images, at least two, or rows; see Notes for the layouts.
+        X : array-like or tensor of n >= 2 images
+            Normal images or rows, in one of the layouts of the Notes.
 
         y : Ignored
             Present for scikit-learn's conventions.
@@ -306,15 +298,12 @@ class AnoGANDetector(OutlierMixin, BaseEstimator):
         Raises
         ------
         ValueError
-            If X holds NaN or infinity, images of different shapes or shapes other than
-            `image_shape`, fewer than two images or nothing but a constant; if a
+            If X holds NaN or infinity, images of different shapes or of another shape
+            than `image_shape`, fewer than two images or nothing but one constant; if a
             parameter, the device or a network class cannot be used.
         FloatingPointError
             If training diverged.
-
-        A call that fails leaves the detector as it was.
         """
-        del y
         with _unchanged_on_failure(self):
             return self._fit(X)
 
@@ -327,7 +316,6 @@ class AnoGANDetector(OutlierMixin, BaseEstimator):
         if not resume:
             self._value_range = ValueRange.measure(images)
         is_rows = len(self.image_shape_) == 1
-        n_batches = max(1, len(images) // self.batch_size)
         net = train_gan(
             TrainingImages(images, self._value_range, device),
             self.generator or (DenseGenerator if is_rows else Generator),
@@ -337,25 +325,19 @@ class AnoGANDetector(OutlierMixin, BaseEstimator):
             latent_prior=self.latent_prior,
             n_filters=self.n_filters,
             adversarial_loss=self.adversarial_loss,
-            max_epochs=(
-                max(10, -(-_AUTO_UPDATES // n_batches))
-                if self.max_epochs == "auto"
-                else self.max_epochs
-            ),
+            max_epochs=self.max_epochs,
             batch_size=self.batch_size,
             lr=self.lr,
             callbacks=self.callbacks,
             device=device,
             verbose=self.verbose,
             seed=train_seed,
-            resume_from=(
-                (self.generator_, self.discriminator_, self.history_)
-                if resume
-                else None
-            ),
+            resume_from=self if resume else None,
         )
-        self.generator_ = _frozen(net.module_)
-        self.discriminator_ = _frozen(net.discriminator_)
+        self.generator_, self.discriminator_ = (
+            copy.deepcopy(network).cpu().eval().requires_grad_(False)
+            for network in (net.module_, net.discriminator_)
+        )
         self.history_ = net.history
         self._sample_layout = images.layout
 
@@ -372,13 +354,13 @@ class AnoGANDetector(OutlierMixin, BaseEstimator):
 
         Parameters
         ----------
-        X : array-like or tensor
-            Images of the shape seen in `fit`, in any layout.
+        X : array-like or tensor of n images
+            Of the shape seen in `fit`, in any layout of the Notes.
 
         Returns
         -------
         scores : ndarray of shape (n,), float64
-            The lower, the more abnormal. At most 0, and independent of the units of X.
+            The lower, the more abnormal. At most 0, whatever the units of X.
         """
         return self._combine(self.score_terms(X))
 
@@ -387,8 +369,8 @@ class AnoGANDetector(OutlierMixin, BaseEstimator):
 
         Parameters
         ----------
-        X : array-like or tensor
-            Images of the shape seen in `fit`, in any layout.
+        X : array-like or tensor of n images
+            Of the shape seen in `fit`, in any layout of the Notes.
 
         Returns
         -------
@@ -402,8 +384,8 @@ class AnoGANDetector(OutlierMixin, BaseEstimator):
 
         Parameters
         ----------
-        X : array-like or tensor
-            Images of the shape seen in `fit`, in any layout.
+        X : array-like or tensor of n images
+            Of the shape seen in `fit`, in any layout of the Notes.
 
         Returns
         -------
@@ -413,83 +395,75 @@ class AnoGANDetector(OutlierMixin, BaseEstimator):
         return np.where(self.decision_function(X) < 0, -1, 1)
 
     def score_terms(self, X):
-        """The two terms of the AnoGAN loss, smaller for normal images.
+        """Compute the two terms of the AnoGAN loss.
 
         Parameters
         ----------
-        X : array-like or tensor
-            Images of the shape seen in `fit`, in any layout.
+        X : array-like or tensor of n images
+            Of the shape seen in `fit`, in any layout of the Notes.
 
         Returns
         -------
         terms : Bunch
             ``residual``, the mean absolute difference of the pixels of x and G(z) on
-            the networks' scale, where training images span [-1, 1]; and
-            ``discrimination``, that of the discriminator's features. Each an ndarray of
-            shape (n,), float64, at least 0.
+            the networks' scale, where training images span [-1, 1], and
+            ``discrimination``, that of the discriminator's features: ndarrays of shape
+            (n,), float64, at least 0. The higher, the more abnormal.
         """
-        check_is_fitted(self)
-        images = self._check_images(X, reset=False)
-        return self._score_terms(images)
+        return self._score_terms(self._check_images(X, reset=False))
 
     def invert(self, X):
-        """Latent codes of the nearest generated images.
+        """Find the latent codes of the nearest generated images.
 
         Parameters
         ----------
-        X : array-like or tensor
-            Images of the shape seen in `fit`, in any layout.
+        X : array-like or tensor of n images
+            Of the shape seen in `fit`, in any layout of the Notes.
 
         Returns
         -------
         z : ndarray of shape (n, latent_dim), float32
         """
-        check_is_fitted(self)
         images = self._check_images(X, reset=False)
         return self._invert(images, lambda x, found: found.z).numpy()
 
     def reconstruct(self, X):
-        """The nearest generated image for each image: what a normal one would be.
+        """Generate the nearest normal image for each image.
 
         Parameters
         ----------
-        X : array-like or tensor
-            Images of the shape seen in `fit`, in any layout.
+        X : array-like or tensor of n images
+            Of the shape seen in `fit`, in any layout of the Notes.
 
         Returns
         -------
         images : ndarray or tensor, shaped like X
             In the units of X; floating point also for integer images.
         """
-        check_is_fitted(self)
         images = self._check_images(X, reset=False)
         G_z = self._invert(images, lambda x, found: found.G_z)
-        return _like(X, images.layout.restore(self._value_range.to_user(G_z)))
+        return images.layout.restore(self._value_range.to_user(G_z))
 
     def anomaly_map(self, X):
-        """Where images differ from the nearest generated ones.
+        """Show where images differ from the nearest generated ones.
 
         Parameters
         ----------
-        X : array-like or tensor
-            Images of the shape seen in `fit`, in any layout.
+        X : array-like or tensor of n images
+            Of the shape seen in `fit`, in any layout of the Notes.
 
         Returns
         -------
         maps : ndarray or tensor of shape (n, height, width)
-            The absolute difference of every pixel, as a mean over the channels, in the
+            The absolute difference in every pixel, the mean over the channels, in the
             units of X. For plain rows, that of every feature: (n, n_features).
         """
-        check_is_fitted(self)
         images = self._check_images(X, reset=False)
         difference = self._invert(images, lambda x, found: (x - found.G_z).abs())
         difference = difference.double() * self._value_range.half_width
         if len(self.image_shape_) == 1:
-            return _like(X, images.layout.restore(difference))
-        layout = images.layout._replace(
-            shape=difference.shape[2:], channels_first=True
-        )
-        return _like(X, layout.restore(difference.mean(1)))
+            return images.layout.restore(difference)
+        return images.layout.grey().restore(difference.mean(1, keepdim=True))
 
     def sample(self, n_samples=1, random_state=None):
         """Draw images from the generator.
@@ -508,52 +482,41 @@ class AnoGANDetector(OutlierMixin, BaseEstimator):
             In the layout and units of the training images, floating point.
         """
         check_is_fitted(self)
-        seed = _random_state(random_state).randint(2**31 - 1)
-        z = self._draw(n_samples, seed)
+        z = self._draw(n_samples, _random_state(random_state).randint(2**31 - 1))
         with torch.no_grad():
             x = torch.cat([self.generator_(block) for block in z.split(BLOCK_SIZE)])
         return self._sample_layout.restore(self._value_range.to_user(x))
 
     def _check_images(self, X, *, reset):
-        """Check X and wrap it as images; with ``reset`` learn its shape, else keep it."""
+        """Wrap X as images, checked; learn their shape or hold them to it."""
+        if not reset:
+            check_is_fitted(self)
         # Only the column names: for images, X.shape[1] is not the number of features.
         validate_data(self, X, reset=reset, skip_check_array=True, ensure_2d=False)
-        X = stack_images(X)
-        min_samples = 2 if reset else 1
-        if isinstance(X, torch.Tensor):
-            X = check_tensor(X, min_samples=min_samples)
-        else:
-            X = check_array(
-                X,
-                allow_nd=True,
-                ensure_min_samples=min_samples,
-                estimator=self,
-                input_name="X",
-            )
+        images = check_images(
+            X,
+            check_image_shape(self.image_shape) if reset else self.image_shape_,
+            n_features=None if reset else self.n_features_in_,
+            min_samples=2 if reset else 1,
+            estimator_name=type(self).__name__,
+        )
         if reset:
-            images = Images(X, check_image_shape(self.image_shape))
             self.image_shape_ = images.image_shape
-            self.n_features_in_ = int(np.prod(self.image_shape_))
-        else:
-            if X.ndim == 2 and X.shape[1] != self.n_features_in_:
-                raise ValueError(
-                    f"X has {X.shape[1]} features, but {type(self).__name__} is "
-                    f"expecting {self.n_features_in_} features as input."
-                )
-            images = Images(X, self.image_shape_)
+            self.n_features_in_ = int(np.prod(images.image_shape))
         return images
 
     def _invert(self, images, keep, index=None):
-        """Search the images at ``index`` block by block, on their way to every answer.
+        """Search the images at ``index``, block by block.
 
-        ``keep(x, found)`` picks what to return of a block and its `Inversion`.
+        Every image passes here, on its way to every answer: ``keep(x, found)`` picks
+        from a block and its `Inversion` what to return.
         """
         index = np.arange(len(images)) if index is None else index
         device = resolve_device(self.device)
         G = inference_form(self.generator_, device)
         D = inference_form(self.discriminator_, device)
-        # Every image starts from the same codes: one drawn for each image would make
-        # its score depend on its place in X.
+        # The same starts for every image: with its own, a score would depend on the
+        # image's place in X.
         starts = self._draw(self.n_restarts + 1, self._start_seed).to(device)
 
         def invert_block(block):
@@ -570,20 +533,20 @@ class AnoGANDetector(OutlierMixin, BaseEstimator):
             )
             return keep(x, found).cpu()
 
-        blocks = gen_batches(len(index), BLOCK_SIZE)
         return torch.cat(
             Parallel(n_jobs=self.n_jobs, prefer="threads")(
-                delayed(invert_block)(block) for block in blocks
+                delayed(invert_block)(block)
+                for block in gen_batches(len(index), BLOCK_SIZE)
             )
         )
 
     def _score_terms(self, images, index=None):
-        terms = self._invert(
+        residual, discrimination = self._invert(
             images,
             lambda x, found: torch.stack([found.residual, found.discrimination], 1),
             index,
-        ).numpy()
-        return Bunch(residual=terms[:, 0], discrimination=terms[:, 1])
+        ).T.numpy()
+        return Bunch(residual=residual, discrimination=discrimination)
 
     def _combine(self, terms):
         return -anogan_loss(**terms, discrimination_weight=self.discrimination_weight)
@@ -594,23 +557,11 @@ class AnoGANDetector(OutlierMixin, BaseEstimator):
         return sample_prior(self.latent_prior, n, self.latent_dim, rng=rng)
 
 
-def _like(X, images):
-    """On the device of X, if X is a tensor."""
-    return images.to(X.device) if isinstance(X, torch.Tensor) else images
-
-
-def _frozen(network):
-    """A copy that is good for inference only."""
-    return copy.deepcopy(network).cpu().eval().requires_grad_(False)
-
-
 def _random_state(random_state):
-    # Not numpy's global state for None, which scoring and fitting must leave alone.
-    return (
-        np.random.RandomState()
-        if random_state is None
-        else check_random_state(random_state)
-    )
+    """`check_random_state`, but None is not numpy's global state, which stays as is."""
+    if random_state is None:
+        return np.random.RandomState()
+    return check_random_state(random_state)
 
 
 @contextmanager

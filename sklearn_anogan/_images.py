@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from sklearn.utils import check_array
 
 #: Numbers read at once when all of X is looked through, about 32 MB as float64.
 _BLOCK_VALUES = 2**22
@@ -27,8 +28,12 @@ class Layout(NamedTuple):
     shape: tuple  # of one image in the user's array
     chw: tuple  # (channels, height, width)
     channels_first: bool  # torch's order rather than scikit-image's
-    is_tensor: bool
+    device: torch.device | None  # of a tensor; None for an array
     is_double: bool  # float64; everything else is answered in float32
+
+    def grey(self):
+        """The layout of one-channel images of this height and width."""
+        return self._replace(shape=self.chw[1:], channels_first=True)
 
     def restore(self, images):
         """Images (n, channels, height, width) in the user's layout.
@@ -40,7 +45,7 @@ class Layout(NamedTuple):
             images = images.movedim(1, -1)
         images = images.reshape(len(images), *self.shape)
         images = images.to(torch.float64 if self.is_double else torch.float32)
-        return images if self.is_tensor else images.numpy()
+        return images.numpy() if self.device is None else images.to(self.device)
 
 
 class Images:
@@ -70,7 +75,7 @@ class Images:
     def read(self, index):
         """Images at ``index`` in the user's units, float64 (n, channels, h, w)."""
         block = self.data[index]
-        if self.layout.is_tensor:
+        if isinstance(block, torch.Tensor):
             block = block.detach().double()
         else:
             block = torch.from_numpy(np.array(block, dtype=np.float64))
@@ -148,8 +153,8 @@ class ValueRange(NamedTuple):
 class TrainingImages(torch.utils.data.Dataset):
     """Images as a data set that hands out whole batches, scaled for the networks.
 
-    Torch's loader asks for a batch at a time through ``__getitems__``, so that no Python
-    loop runs over images.
+    Torch's loader asks for a batch at a time through ``__getitems__``: no Python loop
+    runs over images.
     """
 
     def __init__(self, images, value_range, device):
@@ -167,72 +172,47 @@ class TrainingImages(torch.utils.data.Dataset):
         return self.value_range.to_network(self.images.read(indices), self.device)
 
 
-def stack_images(X):
-    """Turn a list of images into one array or tensor; leave everything else alone.
-
-    Raises
-    ------
-    ValueError
-        If the images have different shapes.
-    """
-    is_ragged = isinstance(X, np.ndarray) and X.dtype == object and X.ndim == 1
-    if not (isinstance(X, list | tuple) or is_ragged):
-        return X
-    shapes = sorted({np.shape(image) for image in X})
-    if len(shapes) > 1:
-        raise ValueError(
-            "All images of X must have the same shape, got "
-            f"{', '.join(map(str, shapes[:5]))}. Resize or crop them to one shape first."
-        )
-    if len(X) and all(isinstance(image, torch.Tensor) for image in X):
-        return torch.stack(list(X))
-    return X
-
-
-def check_tensor(X, *, min_samples=1):
-    """Check that a tensor holds finite real numbers, block by block.
+def check_images(X, image_shape, *, n_features, min_samples, estimator_name):
+    """Check the user's X, without copying it, and wrap it as images.
 
     Parameters
     ----------
-    X : torch.Tensor
+    X : array-like, data frame, tensor or list of images
+    image_shape : tuple or None
+        As in `Images`.
+    n_features : int or None
+        Numbers in an image, if known, for scikit-learn's own message about rows.
     min_samples : int
         Fewest images accepted.
+    estimator_name : str
+        For messages.
 
     Returns
     -------
-    X : torch.Tensor
-        The same tensor, detached.
+    images : Images
 
     Raises
     ------
-    ValueError
-        If X is sparse, complex, empty, has too few dimensions or images, or holds NaN
-        or infinity.
+    ValueError, TypeError
+        If X is not numeric, real, dense and finite, or has other shapes than wanted.
     """
-    if X.layout != torch.strided:
-        raise ValueError(f"Sparse tensors are not supported, got {X.layout}.")
-    if X.is_complex():
-        raise ValueError(f"Complex data not supported, got a tensor of {X.dtype}.")
-    if X.ndim < 2:
-        raise ValueError(f"Expected 2D array, got {X.ndim}D tensor instead.")
-    if len(X) < min_samples or X.numel() == 0:
-        raise ValueError(
-            f"Found tensor with {len(X)} sample(s) (shape={tuple(X.shape)}) while a "
-            f"minimum of {min_samples} is required, none of them empty."
+    X = _stack(X)
+    if isinstance(X, torch.Tensor):
+        X = _check_tensor(X, min_samples)
+    else:
+        X = check_array(
+            X,
+            allow_nd=True,
+            ensure_min_samples=min_samples,
+            estimator=estimator_name,
+            input_name="X",
         )
-    X = X.detach()
-    for block in X.split(max(1, _BLOCK_VALUES // prod(X.shape[1:]))):
-        if not torch.isfinite(block).all():
-            raise ValueError("Input X contains NaN or infinity.")
-    return X
-
-
-def image_shape_to_chw(image_shape):
-    """(n_features,), (height, width) or (height, width, channels) -> (c, h, w)."""
-    if len(image_shape) == 1:
-        return (image_shape[0], 1, 1)
-    height, width, *channels = image_shape
-    return (*(channels or [1]), height, width)
+    if X.ndim == 2 and n_features not in (None, X.shape[1]):
+        raise ValueError(
+            f"X has {X.shape[1]} features, but {estimator_name} is expecting "
+            f"{n_features} features as input."
+        )
+    return Images(X, image_shape)
 
 
 def check_image_shape(image_shape):
@@ -256,6 +236,44 @@ def check_image_shape(image_shape):
     return tuple(int(side) for side in image_shape)
 
 
+def _stack(X):
+    """Turn a list of images into one array or tensor; leave everything else alone."""
+    is_ragged = isinstance(X, np.ndarray) and X.dtype == object and X.ndim == 1
+    if not (isinstance(X, list | tuple) or is_ragged):
+        return X
+    shapes = sorted({np.shape(image) for image in X})
+    if len(shapes) > 1:
+        raise ValueError(
+            "All images of X must have the same shape, got "
+            f"{', '.join(map(str, shapes[:5]))}. Resize or crop them first."
+        )
+    if len(X) and all(isinstance(image, torch.Tensor) for image in X):
+        return torch.stack(list(X))
+    return X
+
+
+def _check_tensor(X, min_samples):
+    """What `check_array` does for arrays, block by block and on the tensor's device."""
+    if X.layout != torch.strided:
+        raise TypeError(
+            f"Sparse data was passed for X, got {X.layout}. Use a dense one."
+        )
+    if X.is_complex():
+        raise ValueError(f"Complex data not supported, got a tensor of {X.dtype}.")
+    if X.ndim < 2:
+        raise ValueError(f"Expected 2D array, got {X.ndim}D tensor instead.")
+    if len(X) < min_samples or X.numel() == 0:
+        raise ValueError(
+            f"Found tensor with {len(X)} sample(s) (shape={tuple(X.shape)}) while a "
+            f"minimum of {min_samples} is required, none of them empty."
+        )
+    X = X.detach()
+    for block in X.split(max(1, _BLOCK_VALUES // prod(X.shape[1:]))):
+        if not torch.isfinite(block).all():
+            raise ValueError("Input X contains NaN or infinity.")
+    return X
+
+
 def _find_layout(data, image_shape):
     """Layout of one image of ``data`` and its image shape, as given or as found."""
     is_tensor = isinstance(data, torch.Tensor)
@@ -263,8 +281,8 @@ def _find_layout(data, image_shape):
     if len(shape) > 3:
         order = "channels, height, width" if is_tensor else "height, width, channels"
         raise ValueError(
-            f"X has {data.ndim} dimensions, expected images (n, {order}) or (n, height, "
-            "width), or rows (n, n_features)."
+            f"X has {data.ndim} dimensions, expected images (n, {order}) or (n, "
+            "height, width), or rows (n, n_features)."
         )
     channels_first = is_tensor and len(shape) == 3
     found = (*shape[1:], shape[0]) if channels_first else shape
@@ -281,8 +299,14 @@ def _find_layout(data, image_shape):
             f"X has images of shape {found}, expected {image_shape} (height, width, "
             "channels if any)."
         )
-    is_double = data.dtype in (np.float64, torch.float64)
-    return Layout(shape, chw, channels_first, is_tensor, is_double), image_shape
+    layout = Layout(
+        shape,
+        chw,
+        channels_first,
+        device=data.device if is_tensor else None,
+        is_double=data.dtype in (np.float64, torch.float64),
+    )
+    return layout, image_shape
 
 
 def _to_chw(image_shape):

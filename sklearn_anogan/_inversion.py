@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import torch
 from torch import nn
-from torch.nn import functional as F
+from torch.nn.functional import linear, pad
 
 from ._losses import anogan_loss, discrimination_loss, residual_loss
 
@@ -145,14 +145,14 @@ class _AlignedLinear(nn.Module):
     where it starts in memory, and so on its place in the batch.
     """
 
-    def __init__(self, linear):
+    def __init__(self, layer):
         super().__init__()
-        self.n_in, self.n_out = linear.in_features, linear.out_features
+        self.n_in, self.n_out = layer.in_features, layer.out_features
         padding = (0, -self.n_in % _ALIGNMENT, 0, -self.n_out % _ALIGNMENT)
-        self.weight = nn.Parameter(F.pad(linear.weight, padding), requires_grad=False)
-        self.bias = linear.bias
+        self.weight = nn.Parameter(pad(layer.weight, padding), requires_grad=False)
+        self.bias = layer.bias
 
     def forward(self, x):
-        x = F.pad(x, (0, self.weight.shape[1] - self.n_in))
-        x = F.linear(x, self.weight)[..., : self.n_out]
+        x = pad(x, (0, self.weight.shape[1] - self.n_in))
+        x = linear(x, self.weight)[..., : self.n_out]
         return x if self.bias is None else x + self.bias

@@ -92,9 +92,7 @@ class Discriminator(nn.Module):
             # No batch norm next to the image, as in the DCGAN paper: it would hide the
             # image's brightness and contrast from the discriminator.
             norm = [] if i == 0 else [nn.BatchNorm2d(widths[i + 1])]
-            conv = nn.Conv2d(
-                widths[i], widths[i + 1], **_halving(size), bias=not norm
-            )
+            conv = nn.Conv2d(widths[i], widths[i + 1], **_halving(size), bias=not norm)
             blocks.append(nn.Sequential(conv, *norm, nn.LeakyReLU(0.2)))
         h, w = sizes[-1]
         self.features = nn.Sequential(*blocks[:-1])
@@ -156,7 +154,9 @@ class DenseDiscriminator(nn.Module):
         super().__init__()
         n_units = 4 * n_filters
         self.features = nn.Sequential(
-            nn.Flatten(), nn.Linear(n_channels * height * width, n_units), nn.LeakyReLU(0.2)
+            nn.Flatten(),
+            nn.Linear(n_channels * height * width, n_units),
+            nn.LeakyReLU(0.2),
         )
         self.head = nn.Sequential(
             nn.Linear(n_units, n_units), nn.LeakyReLU(0.2), nn.Linear(n_units, 1)

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Adversarial training of generator and discriminator as one skorch net."""
 
+import math
 from contextlib import contextmanager
 
 import torch
@@ -9,6 +10,11 @@ from skorch import NeuralNet
 from skorch.callbacks import EpochTimer, PassthroughScoring, PrintLog
 
 from ._losses import ADVERSARIAL_LOSSES
+
+#: ``max_epochs="auto"`` gives each network about so many steps, but never fewer epochs
+#: than this.
+_AUTO_STEPS = 1500
+_AUTO_MIN_EPOCHS = 10
 
 #: What the history holds of every batch and, as a mean, of every epoch.
 RECORDS = ("discriminator_loss", "generator_loss", "d_real", "d_fake")
@@ -43,8 +49,9 @@ def train_gan(
     generator, discriminator : nn.Module classes
         See `_networks` for the contract.
     shape : tuple (channels, height, width)
-    resume_from : tuple (generator, discriminator, history) or None
-        Networks whose weights training starts from, and the history to continue.
+    resume_from : AnoGANDetector or None
+        A fitted detector whose weights training starts from, and whose history it
+        continues.
     seed : int
         Seeds weights, batches and latent codes; the global state is left alone.
 
@@ -66,7 +73,10 @@ def train_gan(
     for_both = dict(
         zip(("n_channels", "height", "width"), shape, strict=True), n_filters=n_filters
     )
-    n_batch = min(batch_size, len(dataset))
+    batch_size = min(batch_size, len(dataset))
+    if max_epochs == "auto":
+        n_batches = len(dataset) // batch_size
+        max_epochs = max(_AUTO_MIN_EPOCHS, math.ceil(_AUTO_STEPS / n_batches))
     net = GANNet(
         generator,
         discriminator,
@@ -81,7 +91,7 @@ def train_gan(
         optimizer__betas=(0.5, 0.999),
         discriminator_optimizer__betas=(0.5, 0.999),
         max_epochs=max_epochs,
-        batch_size=n_batch,
+        batch_size=batch_size,
         iterator_train__shuffle=True,
         # A short last batch, of one image at worst, has no statistics for batch norm.
         iterator_train__drop_last=True,
@@ -94,7 +104,7 @@ def train_gan(
         net.initialize()
         _check_networks(net, shape, latent_dim)
         if resume_from is not None:
-            _resume(net, *resume_from)
+            _resume(net, resume_from)
         net.notify("on_train_begin", X=dataset)
         try:
             # Not fit(): it would take Ctrl-C for the end of training.
@@ -315,9 +325,12 @@ def _check_networks(net, shape, latent_dim):
             )
 
 
-def _resume(net, generator, discriminator, history):
-    """Start from the weights of earlier networks and continue their history."""
-    for module, earlier in [(net.module_, generator), (net.discriminator_, discriminator)]:
+def _resume(net, detector):
+    """Start from the weights of a fitted detector and continue its history."""
+    for module, earlier in [
+        (net.module_, detector.generator_),
+        (net.discriminator_, detector.discriminator_),
+    ]:
         try:
             module.load_state_dict(earlier.state_dict())
         except RuntimeError as error:
@@ -326,4 +339,4 @@ def _resume(net, generator, discriminator, history):
                 "last fit, but the parameters or the image shape have changed since: "
                 f"{error}"
             ) from error
-    net.history.extend(history)
+    net.history.extend(detector.history_)
