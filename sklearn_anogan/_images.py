@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from sklearn.utils import check_array
 
-#: Numbers read at once when all of X is looked through, about 32 MB as float64.
-_BLOCK_VALUES = 2**22
+#: Numbers read at once when all of X is looked through, 8 MB as float64.
+_BLOCK_VALUES = 2**20
 
 #: Scaled values beyond this leave too little of float32's range for the networks.
 _LARGEST_SCALED = 1e30
@@ -241,7 +241,7 @@ def _stack(X):
     is_ragged = isinstance(X, np.ndarray) and X.dtype == object and X.ndim == 1
     if not (isinstance(X, list | tuple) or is_ragged):
         return X
-    shapes = sorted({np.shape(image) for image in X})
+    shapes = sorted({tuple(np.shape(image)) for image in X})
     if len(shapes) > 1:
         raise ValueError(
             "All images of X must have the same shape, got "

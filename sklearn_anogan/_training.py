@@ -246,13 +246,14 @@ class GANNet(NeuralNet):
 
 
 def sample_prior(latent_prior, n, latent_dim, *, device="cpu", rng=None):
-    """Draw n latent codes from U(-1, 1) or N(0, 1).
+    """Draw n latent codes from U(-1, 1) or N(0, 1), float32.
 
     ``rng`` is a torch.Generator, or None for torch's own random state.
     """
+    z = torch.empty(n, latent_dim, device=device, dtype=torch.float32)
     if latent_prior == "uniform":
-        return 2 * torch.rand(n, latent_dim, device=device, generator=rng) - 1
-    return torch.randn(n, latent_dim, device=device, generator=rng)
+        return z.uniform_(-1, 1, generator=rng)
+    return z.normal_(generator=rng)
 
 
 def resolve_device(device):
@@ -313,11 +314,12 @@ def _check_networks(net, shape, latent_dim):
             f"{type(D).__name__} needs a method or module 'features' that turns images "
             "(n, channels, height, width) into an intermediate layer (n, ...)."
         )
-    for name, answer, wanted in [
-        ("features", D.features(x), "(2, ...)"),
-        ("forward", D(x), "(2,)"),
+    for name, shape_is_right, wanted in [
+        ("features", lambda f: len(f) == 2, "(2, ...)"),
+        ("forward", lambda f: f.shape == (2,), "(2,)"),
     ]:
-        if len(answer) != 2 or (name == "forward" and answer.ndim != 1):
+        answer = getattr(D, name)(x)
+        if not shape_is_right(answer):
             raise ValueError(
                 f"{type(D).__name__}.{name} must turn images of shape "
                 f"{tuple(x.shape)} into a tensor of shape {wanted}; it returned "

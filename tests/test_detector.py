@@ -1,0 +1,687 @@
+import inspect
+import pickle
+import subprocess
+import sys
+
+import joblib
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.sparse
+import torch
+from sklearn.base import clone
+from sklearn.metrics import roc_auc_score
+from sklearn.model_selection import GridSearchCV, StratifiedKFold
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import MinMaxScaler, StandardScaler
+from skorch.callbacks import Callback
+from torch import nn
+
+from sklearn_anogan import AnoGANDetector
+from sklearn_anogan._networks import DenseGenerator, Discriminator, Generator
+
+
+@pytest.fixture(scope="module")
+def fitted_rows():
+    X = np.random.RandomState(0).normal(size=(90, 10))
+    detector = AnoGANDetector(
+        latent_dim=3, n_filters=4, max_epochs=5, search_steps=20, random_state=0
+    )
+    return detector.fit(X), X
+
+
+# Quality
+
+
+def test_default_detector_tells_digits_apart(digits):
+    """Mean AUROC of three digits, each against the other nine, over several seeds."""
+    images, labels = digits
+    is_train = np.arange(len(images)) % 2 == 0
+    aurocs = []
+    for normal in (0, 3, 8):
+        for seed in range(2):
+            detector = AnoGANDetector(random_state=seed, n_filters=16, max_epochs=250)
+            detector.fit(images[is_train & (labels == normal)])
+            test = images[~is_train][:300]
+            is_normal = labels[~is_train][:300] == normal
+            aurocs.append(roc_auc_score(is_normal, detector.score_samples(test)))
+    assert np.mean(aurocs) > 0.9
+
+
+@pytest.mark.slow
+def test_defaults_tell_digits_apart(digits):
+    images, labels = digits
+    is_train = np.arange(len(images)) % 2 == 0
+    aurocs = []
+    for normal in (0, 3, 8):
+        for seed in range(3):
+            detector = AnoGANDetector(random_state=seed)
+            detector.fit(images[is_train & (labels == normal)])
+            scores = detector.score_samples(images[~is_train])
+            aurocs.append(roc_auc_score(labels[~is_train] == normal, scores))
+    assert np.mean(aurocs) > 0.9
+
+
+def test_map_marks_the_anomaly(zeros):
+    """A bright spot where zeros are dark stands out of the map, in the units of X."""
+    detector = AnoGANDetector(
+        latent_dim=16, n_filters=8, max_epochs=150, random_state=0
+    ).fit(zeros)
+    X = zeros[:20].copy()
+    before = detector.anomaly_map(X)
+    X[:, 3:5, 3:5] = 16  # the hole of a zero
+    difference = (detector.anomaly_map(X) - before).mean(0)
+    assert difference[3:5, 3:5].min() > 3 * difference[:, [0, 7]].max()
+    assert difference[3:5, 3:5].min() > 16 / 4
+
+
+# What the methods answer
+
+
+def test_scores_are_the_papers_loss(fitted, zeros):
+    terms = fitted.score_terms(zeros)
+    assert set(terms) == {"residual", "discrimination"}
+    scores = fitted.score_samples(zeros)
+    assert scores.dtype == np.float64
+    assert scores.shape == (len(zeros),)
+    expected = -(0.9 * terms.residual + 0.1 * terms.discrimination)
+    np.testing.assert_allclose(scores, expected, rtol=1e-12)
+
+
+def test_terms_by_hand(fitted, zeros):
+    """Both terms, computed in numpy from the code and the fitted networks."""
+    X = zeros[:5]
+    scaled = X / 8 - 1  # the digits hold 0 to 16
+    z = torch.tensor(fitted.invert(X))
+    G_z = fitted.generator_(z).numpy().astype(float)
+    x = torch.tensor(scaled[:, np.newaxis], dtype=torch.float32)
+    f_x = fitted.discriminator_.features(x).numpy().astype(float)
+    f_G_z = fitted.discriminator_.features(torch.tensor(G_z, dtype=torch.float32))
+    terms = fitted.score_terms(X)
+    for i in range(5):
+        residual = np.abs(scaled[i] - G_z[i, 0]).mean()
+        discrimination = np.abs(f_x[i] - f_G_z[i].numpy()).mean()
+        np.testing.assert_allclose(terms.residual[i], residual, rtol=1e-5)
+        np.testing.assert_allclose(terms.discrimination[i], discrimination, rtol=1e-4)
+
+
+def test_threshold(fitted, digits):
+    images, _ = digits
+    decision = fitted.decision_function(images[:100])
+    np.testing.assert_array_equal(
+        decision, fitted.score_samples(images[:100]) - fitted.offset_
+    )
+    np.testing.assert_array_equal(
+        fitted.predict(images[:100]), np.where(decision >= 0, 1, -1)
+    )
+
+
+@pytest.mark.parametrize(
+    "contamination, share", [("auto", 0.05), (0.2, 0.2), (0.5, 0.5)]
+)
+def test_contamination(zeros, quick, contamination, share):
+    detector = AnoGANDetector(**quick, contamination=contamination).fit(zeros)
+    assert abs(np.mean(detector.predict(zeros) == -1) - share) < 1 / len(zeros)
+
+
+def test_threshold_comes_from_a_sample_of_many_images(rng, quick):
+    """Fitting does not search for all of a large training set."""
+    X = rng.normal(size=(3000, 2))
+    detector = AnoGANDetector(**quick | {"max_epochs": 1}, contamination=0.1)
+    calls = []
+
+    class Counting(DenseGenerator):
+        def forward(self, z):
+            if not self.training:
+                calls.append(len(z))
+            return super().forward(z)
+
+    detector.set_params(generator=Counting).fit(X)
+    assert sum(calls) < 1100 * (quick["search_steps"] + 2)
+    assert 0.05 < np.mean(detector.predict(X) == -1) < 0.15
+
+
+def test_map_and_reconstruction_agree(fitted, zeros):
+    """The map is the difference to the reconstruction, in the units of X."""
+    reconstructed = fitted.reconstruct(zeros)
+    assert reconstructed.shape == zeros.shape
+    assert 0 <= reconstructed.min() < reconstructed.max() <= 16
+    maps = fitted.anomaly_map(zeros)
+    assert maps.min() >= 0
+    np.testing.assert_allclose(maps, np.abs(zeros - reconstructed), atol=1e-5)
+    residual = maps.mean((1, 2)) / 8
+    np.testing.assert_allclose(residual, fitted.score_terms(zeros).residual, rtol=1e-5)
+
+
+def test_map_of_channels_is_their_mean(rng, quick):
+    X = rng.uniform(size=(20, 6, 5, 3)) * [1, 10, 100]
+    detector = AnoGANDetector(**quick).fit(X)
+    expected = np.abs(X - detector.reconstruct(X)).mean(-1)
+    np.testing.assert_allclose(detector.anomaly_map(X), expected, rtol=1e-4)
+
+
+def test_inversion_is_inverted(fitted):
+    """The code of a generated image generates about that image."""
+    X = fitted.sample(10, random_state=1)
+    assert X.shape == (10, 8, 8)
+    detector = clone(fitted)
+    vars(detector).update(vars(fitted))
+    detector.set_params(search_steps=500)
+    assert detector.invert(X).shape == (10, 8)
+    assert np.abs(detector.reconstruct(X) - X).mean() < np.abs(X - X.mean(0)).mean() / 2
+
+
+def test_sample(fitted):
+    one = fitted.sample(random_state=3)
+    assert one.shape == (1, 8, 8)
+    assert one.dtype == np.float64
+    many = fitted.sample(70, random_state=3)
+    assert many.shape == (70, 8, 8)
+    assert (many.std(0) > 0).any()
+    np.testing.assert_array_equal(many, fitted.sample(70, random_state=3))
+    assert not np.array_equal(fitted.sample(), fitted.sample())
+
+
+def test_rows(fitted_rows):
+    detector, X = fitted_rows
+    assert detector.image_shape_ == (10,)
+    assert isinstance(detector.generator_, DenseGenerator)
+    assert detector.anomaly_map(X).shape == X.shape
+    np.testing.assert_allclose(
+        detector.anomaly_map(X), np.abs(X - detector.reconstruct(X)), atol=1e-5
+    )
+    far = X[:5] + 100
+    assert detector.score_samples(far).max() < detector.score_samples(X).min()
+
+
+# Kinds of input
+
+
+def test_every_layout_of_grey_images(fitted, zeros):
+    """Other layouts of the same images have the same scores and keep their layout."""
+    scores, images = fitted.score_samples(zeros), fitted.reconstruct(zeros)
+    maps = fitted.anomaly_map(zeros)
+    n = len(zeros)
+    for X in [
+        zeros.reshape(n, 64),
+        zeros[..., np.newaxis],
+        zeros.astype(np.float32),
+        zeros.astype(np.uint8),
+        zeros.astype(int),
+        torch.tensor(zeros),
+        torch.tensor(zeros)[:, None],
+        torch.tensor(zeros, dtype=torch.bfloat16),
+        torch.tensor(zeros, requires_grad=True),
+        np.asfortranarray(zeros),
+        np.pad(zeros, 3)[3:-3, 3:-3, 3:-3],
+    ]:
+        np.testing.assert_array_equal(fitted.score_samples(X), scores)
+        reconstructed = fitted.reconstruct(X)
+        assert type(reconstructed) is type(X)
+        assert reconstructed.shape == X.shape
+        np.testing.assert_allclose(reconstructed.ravel(), images.ravel(), rtol=1e-5)
+        anomaly_map = fitted.anomaly_map(X)
+        assert type(anomaly_map) is type(X)
+        np.testing.assert_allclose(anomaly_map, maps, rtol=1e-5, atol=1e-5)
+    np.testing.assert_array_equal(fitted.score_samples(zeros.tolist()), scores)
+
+
+@pytest.mark.parametrize(
+    "shape", [(9, 6), (6, 9, 3), (1, 1), (1, 30), (5, 5, 2), (4, 4, 7), (32, 20)]
+)
+def test_any_image_shape(rng, quick, shape):
+    X = rng.uniform(size=(30, *shape))
+    detector = AnoGANDetector(**quick).fit(X)
+    assert detector.image_shape_ == shape
+    assert detector.n_features_in_ == np.prod(shape)
+    assert detector.score_samples(X).shape == (30,)
+    assert detector.reconstruct(X).shape == X.shape
+    assert detector.anomaly_map(X).shape == (30, *shape[:2])
+    assert detector.sample(2).shape == (2, *shape)
+
+
+def test_channels_of_flattened_and_torch_images(rng, quick):
+    """Channels come last in rows and arrays, first in tensors: the same images."""
+    X = rng.uniform(size=(30, 6, 5, 3))
+    scores = AnoGANDetector(**quick).fit(X).score_samples(X)
+    flat = X.reshape(30, -1)
+    detector = AnoGANDetector((6, 5, 3), **quick).fit(flat)
+    np.testing.assert_array_equal(detector.score_samples(flat), scores)
+    assert detector.sample(2).shape == (2, 90)
+    tensor = torch.tensor(np.moveaxis(X, -1, 1), dtype=torch.float32)
+    detector = AnoGANDetector(**quick).fit(tensor)
+    np.testing.assert_allclose(detector.score_samples(tensor), scores, rtol=1e-3)
+    assert detector.image_shape_ == (6, 5, 3)
+    assert detector.reconstruct(tensor).dtype == torch.float32
+    assert detector.sample(2).shape == (2, 3, 6, 5)
+
+
+def test_units_do_not_matter(zeros, quick):
+    """uint8, 0 to 255, and the same images between 0 and 1 have the same scores."""
+    X = (zeros * 15.9375).astype(np.uint8)
+    assert X.max() == 255
+    first = AnoGANDetector(**quick).fit(X)
+    second = AnoGANDetector(**quick).fit(X / 255)
+    np.testing.assert_allclose(
+        first.score_samples(X), second.score_samples(X / 255), rtol=1e-4
+    )
+    np.testing.assert_allclose(
+        first.reconstruct(X), 255 * second.reconstruct(X / 255), atol=0.1
+    )
+
+
+def test_memory_map(zeros, quick, tmp_path):
+    X = np.memmap(tmp_path / "X", np.uint8, "w+", shape=zeros.shape)
+    X[:] = zeros
+    X.flush()
+    X = np.memmap(tmp_path / "X", np.uint8, "r", shape=zeros.shape)
+    expected = AnoGANDetector(**quick).fit(np.array(X)).score_samples(np.array(X))
+    np.testing.assert_array_equal(
+        AnoGANDetector(**quick).fit(X).score_samples(X), expected
+    )
+
+
+def test_data_frame(zeros, quick):
+    names = [f"pixel {i}" for i in range(64)]
+    X = pd.DataFrame(zeros.reshape(-1, 64), columns=names)
+    detector = AnoGANDetector((8, 8), **quick).fit(X)
+    assert list(detector.feature_names_in_) == names
+    assert isinstance(detector.generator_, Generator)
+    expected = AnoGANDetector(**quick).fit(zeros).score_samples(zeros)
+    np.testing.assert_array_equal(detector.score_samples(X), expected)
+    with pytest.raises(ValueError, match="feature names should match"):
+        detector.predict(X[names[::-1]])
+
+
+def test_input_is_left_alone(fitted, zeros):
+    X, tensor = zeros.copy(), torch.tensor(zeros)
+    for method in ("score_samples", "reconstruct", "anomaly_map"):
+        getattr(fitted, method)(X)
+        getattr(fitted, method)(tensor)
+    np.testing.assert_array_equal(X, zeros)
+    np.testing.assert_array_equal(tensor, zeros)
+
+
+def test_far_outside_the_training_range(fitted, zeros):
+    """Values far off are not clipped: the further, the more abnormal, and finite."""
+    scores = [
+        fitted.score_samples(zeros[:3] + offset).mean()
+        for offset in (0, 10, 1000, 1e6, 1e20)
+    ]
+    assert np.all(np.diff(scores) < 0)
+    assert np.isfinite(scores).all()
+    np.testing.assert_allclose(fitted.anomaly_map(zeros[:3] + 1e6), 1e6, atol=20)
+    with pytest.raises(ValueError, match="too far outside the range"):
+        fitted.score_samples(zeros[:3] + 1e300)
+
+
+# A score belongs to its image
+
+
+@pytest.mark.parametrize("kind", ["images", "rows"])
+def test_a_score_belongs_to_its_image(kind, fitted, fitted_rows, digits):
+    detector, X = (fitted, digits[0][:90]) if kind == "images" else fitted_rows
+    scores, codes = detector.score_samples(X), detector.invert(X)
+    order = np.random.RandomState(0).permutation(len(X))
+    np.testing.assert_array_equal(detector.score_samples(X[order]), scores[order])
+    np.testing.assert_array_equal(detector.invert(X[order]), codes[order])
+    np.testing.assert_array_equal(detector.score_samples(X[5:40]), scores[5:40])
+    alone = [detector.score_samples(X[i : i + 1])[0] for i in range(40)]
+    np.testing.assert_array_equal(alone, scores[:40])
+
+
+def test_n_jobs(fitted, digits):
+    X = digits[0][:200]
+    for n_jobs in (2, -1):
+        parallel = pickle.loads(pickle.dumps(fitted)).set_params(n_jobs=n_jobs)
+        np.testing.assert_array_equal(
+            parallel.score_samples(X), fitted.score_samples(X)
+        )
+
+
+def test_worker_processes(fitted, digits):
+    X = digits[0][:100]
+    parallel = pickle.loads(pickle.dumps(fitted)).set_params(n_jobs=2)
+    with joblib.parallel_config(backend="loky"):
+        scores = parallel.score_samples(X)
+    np.testing.assert_array_equal(scores, fitted.score_samples(X))
+
+
+@pytest.mark.parametrize("random_state", [0, None])
+def test_random_states(zeros, quick, random_state):
+    """Global states are neither used nor changed; an int makes all reproducible."""
+    quick["random_state"] = random_state
+    X = zeros[:40]
+    numpy_state = np.random.get_state()[1].copy()  # noqa: NPY002
+    torch_state = torch.random.get_rng_state()
+    first = AnoGANDetector(**quick).fit(X)
+    scores = first.score_samples(X)
+    first.sample(2)
+    np.testing.assert_array_equal(
+        np.random.get_state()[1],  # noqa: NPY002
+        numpy_state,
+    )
+    assert torch.equal(torch.random.get_rng_state(), torch_state)
+    second = AnoGANDetector(**quick).fit(X)
+    is_same = np.array_equal(second.score_samples(X), scores)
+    assert is_same == (random_state == 0)
+    np.testing.assert_array_equal(first.score_samples(X), scores)
+
+
+def test_random_state_instance(zeros, quick):
+    """An instance is drawn from: the same state, the same model."""
+    X = zeros[:40]
+    quick["random_state"] = np.random.RandomState(5)
+    detector = AnoGANDetector(**quick)
+    first, second = (detector.fit(X).score_samples(X) for _ in range(2))
+    assert not np.array_equal(first, second)
+    quick["random_state"] = np.random.RandomState(5)
+    again = AnoGANDetector(**quick).fit(X).score_samples(X)
+    np.testing.assert_array_equal(first, again)
+
+
+def test_scoring_changes_no_bit_of_the_networks(fitted, digits):
+    def bits():
+        networks = (fitted.generator_, fitted.discriminator_)
+        return [
+            value.clone()
+            for network in networks
+            for value in network.state_dict().values()
+        ]
+
+    before = bits()
+    for method in ("predict", "reconstruct", "anomaly_map", "invert", "score_terms"):
+        getattr(fitted, method)(digits[0][:40])
+    fitted.sample(3)
+    for old, new in zip(before, bits(), strict=True):
+        assert torch.equal(old, new)
+    for network in (fitted.generator_, fitted.discriminator_):
+        assert not network.training
+        assert not any(parameter.requires_grad for parameter in network.parameters())
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"n_restarts": 3}, {"search_steps": 80}, {"search_steps": 80, "tol": 0.1}],
+)
+def test_search_settings(fitted, zeros, changes):
+    """More starts or steps come closer to the images; settings hold without a refit."""
+    longer = pickle.loads(pickle.dumps(fitted)).set_params(**changes)
+    gain = longer.score_samples(zeros) - fitted.score_samples(zeros)
+    assert gain.min() >= -1e-6
+    assert gain.mean() > 1e-3
+
+
+# Fitting
+
+
+def test_own_networks(zeros, quick):
+    """Classes that keep the documented contract replace the built-in networks."""
+
+    class MyGenerator(nn.Module):
+        def __init__(self, latent_dim, n_channels, height, width, n_filters):
+            super().__init__()
+            self.shape = (n_channels, height, width)
+            self.layer = nn.Linear(latent_dim, n_channels * height * width)
+
+        def forward(self, z):
+            return self.layer(z).tanh().view(-1, *self.shape)
+
+    class MyDiscriminator(nn.Module):
+        def __init__(self, n_channels, height, width, n_filters):
+            super().__init__()
+            self.first = nn.Linear(n_channels * height * width, n_filters)
+            self.last = nn.Linear(n_filters, 1)
+
+        def features(self, x):
+            return self.first(x.flatten(1)).relu()
+
+        def forward(self, x):
+            return self.last(self.features(x)).squeeze(1)
+
+    detector = AnoGANDetector(
+        generator=MyGenerator, discriminator=MyDiscriminator, **quick
+    ).fit(zeros)
+    assert type(detector.generator_) is MyGenerator
+    assert type(detector.discriminator_) is MyDiscriminator
+    scores = detector.score_samples(zeros[:40])
+    np.testing.assert_array_equal(detector.score_samples(zeros[7:8])[0], scores[7])
+    assert clone(detector).generator is MyGenerator
+
+
+def test_network_instances_are_refused(zeros):
+    instance = Generator(2, 1, 8, 8, 4)
+    with pytest.raises(ValueError, match=r"'generator' parameter.*instance of 'type'"):
+        AnoGANDetector(generator=instance).fit(zeros)
+
+
+def test_warm_start(zeros, quick):
+    """A second fit goes on from the first; a cold one starts again."""
+    detector = AnoGANDetector(**quick, warm_start=True).fit(zeros)
+    before = [w.clone() for w in detector.generator_.parameters()]
+    detector.set_params(max_epochs=2, lr=1e-9).fit(zeros)
+    assert [row["epoch"] for row in detector.history_] == [1, 2, 3, 4, 5]
+    for old, new in zip(before, detector.generator_.parameters(), strict=True):
+        torch.testing.assert_close(old, new, rtol=0, atol=1e-6)
+    detector.set_params(warm_start=False).fit(zeros)
+    assert len(detector.history_) == 2
+
+
+def test_warm_start_with_other_networks(zeros, quick):
+    detector = AnoGANDetector(**quick, warm_start=True).fit(zeros)
+    scores = detector.score_samples(zeros)
+    with pytest.raises(ValueError, match=r"warm_start=True continues.*Generator"):
+        detector.set_params(latent_dim=9).fit(zeros)
+    detector.set_params(latent_dim=8)
+    with pytest.raises(ValueError, match="warm_start=True continues"):
+        detector.fit(zeros[:, :6])
+    np.testing.assert_array_equal(detector.score_samples(zeros), scores)
+
+
+class Stop(Callback):
+    def __init__(self, error):
+        self.error = error
+
+    def on_batch_end(self, net, **kwargs):
+        raise self.error
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError("no memory")])
+@pytest.mark.parametrize("warm_start", [False, True])
+def test_failed_fit_leaves_the_fitted_state(zeros, quick, error, warm_start):
+    detector = AnoGANDetector(**quick, warm_start=warm_start).fit(zeros)
+    scores, before = detector.score_samples(zeros), vars(detector).copy()
+    detector.set_params(callbacks=[Stop(error)])
+    other = zeros if warm_start else zeros[:, :5, :6]
+    with pytest.raises(error if isinstance(error, type) else type(error)):
+        detector.fit(other)
+    detector.set_params(callbacks=None)
+    assert vars(detector) == before
+    np.testing.assert_array_equal(detector.score_samples(zeros), scores)
+
+
+def test_failed_first_fit_leaves_nothing(zeros, quick):
+    detector = AnoGANDetector(**quick, callbacks=[Stop(KeyboardInterrupt)])
+    before = set(vars(detector))
+    with pytest.raises(KeyboardInterrupt):
+        detector.fit(zeros)
+    assert set(vars(detector)) == before
+
+
+def test_fits_inside_no_grad(zeros, quick):
+    with torch.no_grad():
+        scores = AnoGANDetector(**quick).fit(zeros).score_samples(zeros)
+    expected = AnoGANDetector(**quick).fit(zeros).score_samples(zeros)
+    np.testing.assert_array_equal(scores, expected)
+
+
+def test_default_dtype_does_not_matter(zeros, quick):
+    expected = AnoGANDetector(**quick).fit(zeros).score_samples(zeros)
+    torch.set_default_dtype(torch.float64)
+    try:
+        scores = AnoGANDetector(**quick).fit(zeros).score_samples(zeros)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert scores.shape == expected.shape
+
+
+# Bad input
+
+
+@pytest.mark.parametrize(
+    "X, error, message",
+    [
+        (np.full((5, 4, 4), np.nan), ValueError, "Input X contains NaN"),
+        (np.full((5, 4, 4), -np.inf), ValueError, "contains infinity"),
+        (np.zeros((0, 4, 4)), ValueError, "0 sample"),
+        (np.zeros((1, 4, 4)), ValueError, "1 sample"),
+        (torch.rand(1, 4, 4), ValueError, "1 sample"),
+        (np.ones((5, 4, 4)), ValueError, "constant and equal"),
+        (np.ones((5, 4)), ValueError, "constant and equal"),
+        ([np.eye(3), np.eye(4)], ValueError, r"same shape, got \(3, 3\), \(4, 4\)"),
+        (np.ones((5, 4, 4), complex), ValueError, "Complex data not supported"),
+        (scipy.sparse.eye_array(5), TypeError, "Sparse data"),
+        (np.array([[object()] * 3] * 3), TypeError, "float"),
+        (np.zeros((5, 2, 2, 2, 2)), ValueError, "X has 5 dimensions"),
+        (None, ValueError, "Expected 2D array, got scalar array"),
+    ],
+)
+def test_bad_training_images(X, error, message, quick):
+    with pytest.raises(error, match=message):
+        AnoGANDetector(**quick).fit(X)
+
+
+@pytest.mark.parametrize(
+    "X, message",
+    [
+        (np.zeros((2, 8, 9)), r"shape \(8, 9\), expected \(8, 8\)"),
+        (np.zeros((2, 8, 8, 3)), r"shape \(8, 8, 3\), expected \(8, 8\)"),
+        (torch.zeros(2, 3, 8, 8), r"shape \(8, 8, 3\), expected \(8, 8\)"),
+        (np.zeros((2, 63)), "X has 63 features, but AnoGANDetector is expecting 64"),
+        (np.zeros((0, 8, 8)), "0 sample"),
+        (np.full((2, 8, 8), np.nan), "Input X contains NaN"),
+        (torch.full((2, 8, 8), torch.inf), "Input X contains NaN or infinity"),
+    ],
+)
+def test_bad_images_to_score(X, message, fitted):
+    for method in ("score_samples", "predict", "anomaly_map", "invert", "reconstruct"):
+        with pytest.raises(ValueError, match=message):
+            getattr(fitted, method)(X)
+
+
+@pytest.mark.parametrize(
+    "image_shape, message",
+    [
+        ((8, 9), r"64 features, but image_shape=\(8, 9\) needs rows of 72"),
+        ((64,), r"image_shape must be \(height, width\)"),
+        ((8, 8.0), r"image_shape must be \(height, width\)"),
+        ((-8, -8), r"image_shape must be \(height, width\)"),
+    ],
+)
+def test_bad_image_shape(zeros, image_shape, message):
+    with pytest.raises(ValueError, match=message):
+        AnoGANDetector(image_shape).fit(zeros.reshape(-1, 64))
+
+
+@pytest.mark.parametrize(
+    "parameter, values",
+    [
+        ("image_shape", [8, "8x8"]),
+        ("latent_dim", [0, -1, 2.5, "8", None]),
+        ("latent_prior", ["gaussian", None, 1]),
+        ("n_filters", [0, 1.5]),
+        ("generator", ["Generator", 3]),
+        ("discriminator", [Discriminator(1, 8, 8, 4)]),
+        ("adversarial_loss", ["wgan", None]),
+        ("max_epochs", [0, -1, 1.0, "many"]),
+        ("batch_size", [1, 0, 32.0]),
+        ("lr", [0, -1e-3, "auto"]),
+        ("callbacks", ["disable", 1]),
+        ("inversion", ["newton", None]),
+        ("search_steps", [-1, 1.5, "auto"]),
+        ("search_lr", [0, -1]),
+        ("n_restarts", [-1, 0.5]),
+        ("tol", [-0.1, 1, "auto"]),
+        ("discrimination_weight", [-0.1, 1.1, None]),
+        ("contamination", [0, 0.6, -0.1, "none"]),
+        ("warm_start", ["yes", 2]),
+        ("device", [None, 0]),
+        ("n_jobs", [1.5, "all"]),
+        ("verbose", ["yes", -1]),
+        ("random_state", ["zero", -1, 1.5]),
+    ],
+)
+def test_bad_parameters(zeros, quick, parameter, values):
+    for value in values:
+        detector = AnoGANDetector(**quick | {parameter: value})
+        with pytest.raises(ValueError, match=f"'{parameter}' parameter of AnoGANDet"):
+            detector.fit(zeros)
+
+
+def test_device_that_does_not_exist(zeros, quick):
+    for device in ("cuda:99", torch.device("cuda:99"), "gpu"):
+        detector = AnoGANDetector(**quick, device=device)
+        with pytest.raises(ValueError, match=r"cannot be used here.*'auto' or 'cpu'"):
+            detector.fit(zeros)
+
+
+# At home in scikit-learn
+
+
+def test_pipeline_and_grid_search(digits):
+    """Flattened images behind a scaler; labels are 1 for normal and -1 for anomalies."""
+    images, labels = digits
+    X = images[labels < 2].reshape(-1, 64)
+    y = np.where(labels[labels < 2] == 1, 1, -1)
+    pipeline = make_pipeline(
+        MinMaxScaler(),
+        AnoGANDetector((8, 8), n_filters=4, max_epochs=2, random_state=0),
+    )
+    grid = GridSearchCV(
+        pipeline,
+        {"anogandetector__search_steps": [0, 5]},
+        scoring="roc_auc",
+        cv=StratifiedKFold(2),
+    ).fit(X, y)
+    assert np.isfinite(grid.cv_results_["mean_test_score"]).all()
+    assert grid.decision_function(X).shape == (len(X),)
+    scaled = make_pipeline(StandardScaler(), clone(pipeline[-1])).fit(X[y == 1])
+    assert set(scaled.predict(X)) == {-1, 1}
+
+
+@pytest.mark.parametrize("dumps", [pickle.dumps, None])
+def test_pickle_and_joblib(fitted, zeros, tmp_path, dumps):
+    if dumps is None:
+        joblib.dump(fitted, tmp_path / "detector.joblib")
+        loaded = joblib.load(tmp_path / "detector.joblib")
+    else:
+        loaded = pickle.loads(dumps(fitted))
+    np.testing.assert_array_equal(
+        loaded.score_samples(zeros), fitted.score_samples(zeros)
+    )
+    assert loaded.history_ == fitted.history_
+
+
+def test_import_is_light():
+    """Importing the package imports no matplotlib."""
+    code = "import sys, sklearn_anogan; sys.exit('matplotlib' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_every_parameter_and_attribute_is_documented(fitted):
+    text = inspect.getdoc(AnoGANDetector)
+    for name in [*fitted.get_params(), *vars(fitted)]:
+        is_private = name.startswith("_")
+        assert is_private or name in text, name
+
+
+@pytest.mark.gpu
+def test_on_a_gpu(zeros, quick):
+    detector = AnoGANDetector(**quick, device="cuda").fit(zeros)
+    X = torch.tensor(zeros, device="cuda")
+    assert detector.anomaly_map(X).is_cuda
+    np.testing.assert_allclose(
+        detector.score_samples(X),
+        detector.set_params(device="cpu").score_samples(zeros),
+        rtol=1e-2,
+    )

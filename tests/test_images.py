@@ -1,0 +1,264 @@
+import tracemalloc
+
+import numpy as np
+import pytest
+import scipy.sparse
+import torch
+
+from sklearn_anogan._images import (
+    TrainingImages,
+    ValueRange,
+    check_image_shape,
+    check_images,
+)
+
+
+def check(X, image_shape=None, n_features=None, min_samples=1):
+    return check_images(
+        X,
+        image_shape,
+        n_features=n_features,
+        min_samples=min_samples,
+        estimator_name="Detector",
+    )
+
+
+def numbered(*shape):
+    return np.arange(np.prod(shape), dtype=float).reshape(shape)
+
+
+#: The same two images (height 3, width 4, channels 2) in every layout.
+HWC = numbered(2, 3, 4, 2)
+CHW = np.moveaxis(HWC, -1, 1)
+
+
+@pytest.mark.parametrize(
+    "X, image_shape",
+    [
+        (HWC, None),
+        (HWC, (3, 4, 2)),
+        (HWC.tolist(), None),
+        (list(HWC), None),
+        (HWC.reshape(2, -1), (3, 4, 2)),
+        (torch.tensor(HWC.reshape(2, -1)), (3, 4, 2)),
+        (torch.tensor(CHW), None),
+        (torch.tensor(CHW), (3, 4, 2)),
+        (list(torch.tensor(CHW)), None),
+        (torch.tensor(CHW, requires_grad=True), None),
+        (np.asfortranarray(HWC), None),
+        (HWC[::-1][::-1], None),
+        (HWC.astype(np.int16), None),
+        (HWC.astype(np.float16), None),
+    ],
+)
+def test_every_layout_is_read_alike(X, image_shape):
+    images = check(X, image_shape)
+    assert images.image_shape == (3, 4, 2)
+    assert images.layout.chw == (2, 3, 4)
+    assert len(images) == 2
+    x = images.read([1, 0])
+    assert x.dtype == torch.float64
+    assert not x.requires_grad
+    np.testing.assert_array_equal(x, CHW[::-1])
+
+
+@pytest.mark.parametrize(
+    "X, image_shape, expected",
+    [
+        (numbered(2, 3, 4), None, (3, 4)),
+        (torch.tensor(numbered(2, 3, 4)), None, (3, 4)),
+        (numbered(2, 12), (3, 4), (3, 4)),
+        (numbered(2, 3, 4, 1), None, (3, 4, 1)),
+        (numbered(2, 3, 4, 1), (3, 4), (3, 4)),
+        (numbered(2, 3, 4), [3, 4, 1], (3, 4, 1)),
+    ],
+)
+def test_grey_images(X, image_shape, expected):
+    images = check(X, check_image_shape(image_shape))
+    assert images.image_shape == expected
+    np.testing.assert_array_equal(
+        images.read(slice(None)), numbered(2, 3, 4)[:, np.newaxis]
+    )
+
+
+def test_rows_are_images_of_one_pixel():
+    images = check(numbered(3, 5))
+    assert images.image_shape == (5,)
+    assert images.read(slice(None)).shape == (3, 5, 1, 1)
+
+
+@pytest.mark.parametrize(
+    "X, image_shape",
+    [
+        (HWC, None),
+        (HWC.reshape(2, -1), (3, 4, 2)),
+        (torch.tensor(CHW), None),
+        (numbered(2, 3, 4), None),
+        (torch.tensor(numbered(2, 3, 4)), None),
+        (numbered(2, 5), None),
+        (HWC.astype(np.uint8), None),
+        (HWC.astype(np.float32), None),
+        (torch.tensor(CHW, dtype=torch.float32), None),
+    ],
+)
+def test_restore_is_the_inverse_of_read(X, image_shape):
+    images = check(X, image_shape)
+    restored = images.layout.restore(images.read(slice(None)))
+    assert type(restored) is type(X)
+    assert restored.shape == X.shape
+    assert "float" in str(restored.dtype)
+    if "float" in str(X.dtype):
+        assert restored.dtype == X.dtype
+    np.testing.assert_array_equal(restored, X)
+
+
+@pytest.mark.parametrize(
+    "X, image_shape, error, message",
+    [
+        (np.zeros((4, 3, 3, 1, 1)), None, ValueError, "X has 5 dimensions"),
+        (np.zeros(4), None, ValueError, "Expected 2D array, got 1D array"),
+        (torch.zeros(4), None, ValueError, "Expected 2D array, got 1D tensor"),
+        (np.zeros((4, 12)), (3, 5), ValueError, r"12 features, but image_shape=\(3, 5"),
+        (np.zeros((4, 3, 4)), (4, 3), ValueError, r"shape \(3, 4\), expected \(4, 3"),
+        (torch.zeros(4, 2, 3, 4), (2, 3, 4), ValueError, r"shape \(3, 4, 2\), expect"),
+        (np.zeros((4, 3, 4, 3)), (3, 4), ValueError, r"shape \(3, 4, 3\), expected"),
+        (np.zeros((0, 3, 4)), None, ValueError, "0 sample"),
+        (torch.zeros(0, 3, 4), None, ValueError, "0 sample"),
+        (np.zeros((4, 0)), None, ValueError, "0 feature"),
+        (torch.zeros(4, 0), None, ValueError, "minimum of 1 is required"),
+        (np.full((4, 3, 4), np.nan), None, ValueError, "Input X contains NaN"),
+        (np.full((4, 3, 4), np.inf), None, ValueError, "Input X contains infinity"),
+        (torch.full((4, 3, 4), torch.nan), None, ValueError, "contains NaN or inf"),
+        (np.zeros((4, 3, 4), complex), None, ValueError, "Complex data not supp"),
+        (torch.zeros(4, 3, 4, dtype=torch.cfloat), None, ValueError, "Complex data"),
+        (scipy.sparse.eye_array(4), None, TypeError, "Sparse data was passed"),
+        (torch.eye(4).to_sparse(), None, TypeError, "Sparse data was passed"),
+        (np.array([["a", "b"]]), None, ValueError, "arrays of bytes/strings"),
+        (np.array([[{}, {}]]), None, TypeError, "argument must be"),
+        ([np.zeros((3, 4)), np.zeros((5, 4))], None, ValueError, r"\(3, 4\), \(5, 4"),
+        ([torch.zeros(3, 4), torch.zeros(4)], None, ValueError, r"\(3, 4\), \(4,\)"),
+        (
+            np.array([np.zeros((3, 4)), np.zeros((5, 4))], dtype=object),
+            None,
+            ValueError,
+            "must have the same shape",
+        ),
+    ],
+)
+def test_bad_images(X, image_shape, error, message):
+    with pytest.raises(error, match=message):
+        check(X, image_shape)
+
+
+def test_wrong_number_of_features():
+    with pytest.raises(ValueError, match="X has 6 features, but Detector is expecting"):
+        check(np.zeros((4, 6)), (5,), n_features=5)
+
+
+@pytest.mark.parametrize("X", [np.zeros((1, 3, 4)), torch.zeros(1, 3, 4)])
+def test_too_few_images(X):
+    with pytest.raises(ValueError, match=r"1 sample\(s\).*minimum of 2 is required"):
+        check(X, min_samples=2)
+
+
+@pytest.mark.parametrize("value", [(8,), (8, 8, 3, 1), (8, 0), (8, -1), (8.0, 8), "88"])
+def test_bad_image_shape(value):
+    with pytest.raises(ValueError, match="image_shape must be"):
+        check_image_shape(value)
+
+
+def test_pillow_images():
+    image = pytest.importorskip("PIL.Image")
+    pictures = [image.fromarray(np.full((3, 4, 3), i, np.uint8)) for i in range(2)]
+    images = check(pictures)
+    assert images.image_shape == (3, 4, 3)
+    assert images.read([1]).unique() == 1
+
+
+def test_range_of_uint8():
+    """uint8 means 0 to 255, whatever values the images hold."""
+    for X in (np.uint8([[[3, 5]]]), torch.tensor([[[3, 5]]], dtype=torch.uint8)):
+        images = check(X)
+        value_range = ValueRange.measure(images)
+        ends = torch.tensor([[[[0.0, 127.5, 255]]]], dtype=torch.float64)
+        scaled = value_range.to_network(ends, "cpu")
+        np.testing.assert_array_equal(scaled.ravel(), [-1, 0, 1])
+
+
+def test_range_of_floats_is_that_of_each_channel():
+    X = np.stack([[[0.0, 10]], [[5.0, 30]]])[:, np.newaxis]  # (2, 1, 1, 2)
+    images = check(X)
+    value_range = ValueRange.measure(images)
+    x = value_range.to_network(images.read(slice(None)), "cpu")
+    assert x.dtype == torch.float32
+    np.testing.assert_array_equal(x[:, :, 0, 0], [[-1, -1], [1, 1]])
+    np.testing.assert_allclose(value_range.to_user(x), images.read(slice(None)))
+
+
+def test_range_of_a_constant_channel():
+    X = np.array([[[[0.0, 7.0]]], [[[1.0, 7.0]]]])
+    images = check(X)
+    value_range = ValueRange.measure(images)
+    x = value_range.to_network(images.read(slice(None)), "cpu")
+    np.testing.assert_array_equal(x[:, 1], 0)
+    np.testing.assert_array_equal(value_range.to_user(x), images.read(slice(None)))
+
+
+@pytest.mark.parametrize("X", [np.full((5, 3, 4), 2.5), np.zeros((5, 8, 8), np.uint8)])
+def test_constant_images(X):
+    with pytest.raises(ValueError, match="constant and equal"):
+        ValueRange.measure(check(X))
+
+
+def test_values_outside_the_range_are_not_clipped():
+    value_range = ValueRange.measure(check(np.array([[0.0], [2.0]])))
+    x = value_range.to_network(torch.tensor([[[[1e6 + 1]]]], dtype=float), "cpu")
+    assert x == 1e6
+
+
+def test_values_too_large_for_float32():
+    value_range = ValueRange.measure(check(np.array([[0.0], [2.0]])))
+    with pytest.raises(ValueError, match=r"0 to 2: the largest is 1e\+40"):
+        value_range.to_network(torch.tensor([[[[-1e40]]]], dtype=float), "cpu")
+
+
+def test_range_of_huge_values():
+    """The width of the range may be larger than the largest float."""
+    images = check(np.array([[-1.7e308], [1.7e308]]))
+    x = ValueRange.measure(images).to_network(images.read(slice(None)), "cpu")
+    np.testing.assert_array_equal(x.ravel(), [-1, 1])
+
+
+def test_small_differences_on_a_large_offset_survive():
+    """Values are scaled in float64: float32 could not tell 1e9 from 1e9 + 1."""
+    images = check(1e9 + np.array([[0.0], [1.0], [2.0]]))
+    x = ValueRange.measure(images).to_network(images.read(slice(None)), "cpu")
+    np.testing.assert_array_equal(x.ravel(), [-1, 0, 1])
+
+
+def test_training_images_come_in_batches():
+    images = check(HWC)
+    value_range = ValueRange.measure(images)
+    dataset = TrainingImages(images, value_range, "cpu")
+    assert len(dataset) == 2
+    batch = dataset.__getitems__([1, 1, 0])
+    expected = value_range.to_network(images.read([1, 1, 0]), "cpu")
+    assert torch.equal(batch, expected)
+    assert torch.equal(dataset[1], expected[0])
+
+
+def test_memory_map_is_read_block_by_block(tmp_path):
+    """Neither checking nor measuring copies a read-only uint8 map or makes it float."""
+    shape = (40_000, 28, 28)
+    X = np.memmap(tmp_path / "X", np.uint8, "w+", shape=shape)
+    X[::1000] = 200
+    X.flush()
+    X = np.memmap(tmp_path / "X", np.uint8, "r", shape=shape)
+    tracemalloc.start()
+    images = check(X)
+    ValueRange.measure(images)
+    images.read([5, 39_999])
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert np.shares_memory(images.data, X)
+    assert peak < 8 * X.nbytes / 4  # as float64 it would take 8 * X.nbytes
