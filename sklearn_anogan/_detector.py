@@ -339,7 +339,7 @@ class AnoGANDetector(OutlierMixin, BaseEstimator):
             for network in (net.module_, net.discriminator_)
         )
         self.history_ = net.history
-        self._sample_layout = images.layout
+        self._sample_layout = images.layout.on_cpu()
 
         calibration = rng.permutation(len(images))[:_MAX_CALIBRATION]
         scores = self._combine(self._score_terms(images, calibration))
@@ -480,8 +480,15 @@ class AnoGANDetector(OutlierMixin, BaseEstimator):
         -------
         images : ndarray or tensor of shape (n_samples, ...)
             In the layout and units of the training images, floating point.
+
+        Raises
+        ------
+        ValueError
+            If `n_samples` is smaller than 1.
         """
         check_is_fitted(self)
+        if n_samples < 1:
+            raise ValueError(f"n_samples must be at least 1, got {n_samples}.")
         z = self._draw(n_samples, _random_state(random_state).randint(2**31 - 1))
         with torch.no_grad():
             x = torch.cat([self.generator_(block) for block in z.split(BLOCK_SIZE)])

@@ -31,6 +31,10 @@ class Layout(NamedTuple):
     device: torch.device | None  # of a tensor; None for an array
     is_double: bool  # float64; everything else is answered in float32
 
+    def on_cpu(self):
+        """The same layout, with tensors on the CPU."""
+        return self._replace(device=self.device and torch.device("cpu"))
+
     def grey(self):
         """The layout of one-channel images of this height and width."""
         return self._replace(shape=self.chw[1:], channels_first=True)

@@ -180,6 +180,8 @@ def test_sample(fitted):
     assert (many.std(0) > 0).any()
     np.testing.assert_array_equal(many, fitted.sample(70, random_state=3))
     assert not np.array_equal(fitted.sample(), fitted.sample())
+    with pytest.raises(ValueError, match="n_samples must be at least 1, got 0"):
+        fitted.sample(0)
 
 
 def test_rows(fitted_rows):
@@ -629,7 +631,7 @@ def test_device_that_does_not_exist(zeros, quick):
 
 
 def test_pipeline_and_grid_search(digits):
-    """Flattened images behind a scaler; labels are 1 for normal and -1 for anomalies."""
+    """Flattened images behind a scaler; labels 1 for normal and -1 for anomalies."""
     images, labels = digits
     X = images[labels < 2].reshape(-1, 64)
     y = np.where(labels[labels < 2] == 1, 1, -1)
