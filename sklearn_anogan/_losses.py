@@ -73,6 +73,5 @@ def discrimination_loss(f_x, f_G_z):
 
 def anogan_loss(residual, discrimination, discrimination_weight):
     """AnoGAN's loss, equation (5): (1 - w) * residual + w * discrimination."""
-    return (
-        1 - discrimination_weight
-    ) * residual + discrimination_weight * discrimination
+    w = discrimination_weight
+    return (1 - w) * residual + w * discrimination

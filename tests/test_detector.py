@@ -116,6 +116,13 @@ def test_threshold(fitted, digits):
     )
 
 
+def test_image_on_the_threshold_is_normal(fitted, zeros):
+    detector = pickle.loads(pickle.dumps(fitted))
+    detector.offset_ = detector.score_samples(zeros[:1])[0]
+    assert detector.decision_function(zeros[:1]) == 0
+    assert detector.predict(zeros[:1]) == 1
+
+
 @pytest.mark.parametrize(
     "contamination, share", [("auto", 0.05), (0.2, 0.2), (0.5, 0.5)]
 )
@@ -354,15 +361,13 @@ def test_random_states(zeros, quick, random_state):
     """Global states are neither used nor changed; an int makes all reproducible."""
     quick["random_state"] = random_state
     X = zeros[:40]
-    numpy_state = np.random.get_state()[1].copy()  # noqa: NPY002
+    numpy_state = np.random.get_state(legacy=False)["state"]  # noqa: NPY002
     torch_state = torch.random.get_rng_state()
     first = AnoGANDetector(**quick).fit(X)
     scores = first.score_samples(X)
     first.sample(2)
-    np.testing.assert_array_equal(
-        np.random.get_state()[1],  # noqa: NPY002
-        numpy_state,
-    )
+    after = np.random.get_state(legacy=False)["state"]  # noqa: NPY002
+    np.testing.assert_equal(after, numpy_state)
     assert torch.equal(torch.random.get_rng_state(), torch_state)
     second = AnoGANDetector(**quick).fit(X)
     is_same = np.array_equal(second.score_samples(X), scores)
@@ -404,7 +409,7 @@ def test_scoring_changes_no_bit_of_the_networks(fitted, digits):
 
 @pytest.mark.parametrize(
     "changes",
-    [{"n_restarts": 3}, {"search_steps": 80}, {"search_steps": 80, "tol": 0.1}],
+    [{"n_restarts": 3}, {"search_steps": 80}, {"search_steps": 80, "tol": 0.01}],
 )
 def test_search_settings(fitted, zeros, changes):
     """More starts or steps come closer to the images; settings hold without a refit."""
@@ -412,6 +417,15 @@ def test_search_settings(fitted, zeros, changes):
     gain = longer.score_samples(zeros) - fitted.score_samples(zeros)
     assert gain.min() >= -1e-6
     assert gain.mean() > 1e-3
+
+
+def test_tol_ends_the_search(fitted, zeros):
+    """The search without it comes closer; search settings need no refit."""
+    detector = pickle.loads(pickle.dumps(fitted)).set_params(search_steps=200)
+    full = detector.score_samples(zeros)
+    ended = detector.set_params(tol=0.2).score_samples(zeros)
+    assert (ended <= full + 1e-6).all()
+    assert ended.mean() < full.mean()
 
 
 # Fitting

@@ -222,9 +222,10 @@ def test_values_too_large_for_float32():
         value_range.to_network(torch.tensor([[[[-1e40]]]], dtype=float), "cpu")
 
 
-def test_range_of_huge_values():
-    """The width of the range may be larger than the largest float."""
-    images = check(np.array([[-1.7e308], [1.7e308]]))
+@pytest.mark.parametrize("ends", [(-1.7e308, 1.7e308), (1.6e308, 1.7e308)])
+def test_range_of_huge_values(ends):
+    """Neither the width of the range nor the sum of its ends overflows."""
+    images = check(np.array(ends)[:, np.newaxis])
     x = ValueRange.measure(images).to_network(images.read(slice(None)), "cpu")
     np.testing.assert_array_equal(x.ravel(), [-1, 1])
 

@@ -169,6 +169,21 @@ def test_batch_sizes(dataset, batch_size):
     assert sizes == [min(batch_size, 178)] * max(1, 178 // batch_size)
 
 
+def test_epochs_are_shuffled(dataset):
+    seen = []
+
+    class Witness(Callback):
+        def on_batch_begin(self, net, batch=None, training=False, **kwargs):
+            seen.append(batch)
+
+    train(dataset, callbacks=[Witness()], batch_size=89, max_epochs=2)
+    first, second = torch.cat(seen[:2]), torch.cat(seen[2:])
+    assert not torch.equal(first, second)
+    in_order = dataset.__getitems__(slice(None))
+    for epoch in (first, second):
+        torch.testing.assert_close(epoch.sum(0), in_order.sum(0))
+
+
 @pytest.mark.parametrize("batch_size, n_epochs", [(178, 50), (59, 17), (2, 10)])
 def test_auto_epochs(dataset, monkeypatch, batch_size, n_epochs):
     """As many epochs as make 1500 steps (50 here), and 10 at least."""
