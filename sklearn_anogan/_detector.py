@@ -8,8 +8,9 @@ from numbers import Integral, Real
 
 import numpy as np
 import torch
+from joblib import effective_n_jobs
 from sklearn.base import BaseEstimator, OutlierMixin, _fit_context
-from sklearn.utils import Bunch, check_random_state, gen_batches
+from sklearn.utils import Bunch, check_random_state, check_scalar, gen_batches
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.parallel import Parallel, delayed
 from sklearn.utils.validation import check_is_fitted, validate_data
@@ -53,7 +54,8 @@ class AnoGANDetector(OutlierMixin, BaseEstimator):
 
     n_filters : int, default=32
         Channels of the convolution next to the image, in both networks. They double
-        with every layer inwards.
+        with every layer inwards, up to eight times this number. For plain rows, the
+        hidden layers have four times as many units.
 
     generator, discriminator : nn.Module classes, default=None
         Networks to train instead of the built-in pair; see Notes.
@@ -154,8 +156,9 @@ class AnoGANDetector(OutlierMixin, BaseEstimator):
     X is one of: an array (n, height, width) or (n, height, width, channels); a torch
     tensor (n, channels, height, width) or (n, height, width); rows (n, n_features),
     which are flattened images if `image_shape` is given. Arrays are read block by
-    block, memory maps included. The value range is learned from the training images,
-    for each channel (``uint8`` means 0 to 255), and each feature of plain rows; values
+    block, memory maps included. Flattened images have their channels last, tensors of
+    two dimensions too. The value range is learned from the training images for each
+    channel (``uint8`` images mean 0 to 255), or for each feature of plain rows; values
     beyond it are not clipped.
 
     An image's score does not depend on the images it is scored with: all start from
@@ -169,8 +172,12 @@ class AnoGANDetector(OutlierMixin, BaseEstimator):
     and ``n_filters`` as keywords and maps codes (n, latent_dim) to images (n,
     n_channels, height, width) in [-1, 1]. A ``discriminator`` class takes the last four
     and maps images to logits (n,); its ``features``, a module or method, maps images to
-    an intermediate layer. Rows are images of height and width 1 with a channel for
-    each feature.
+    an intermediate layer (n, ...). Rows are images of height and width 1 with a channel
+    for each feature. In evaluation mode, neither network may draw random numbers or
+    mix the images of a batch.
+
+    Parameters of the search and of the score take effect on a fitted detector as soon
+    as they are set; ``offset_`` stays that of the last `fit`.
 
     References
     ----------
@@ -308,13 +315,22 @@ class AnoGANDetector(OutlierMixin, BaseEstimator):
             return self._fit(X)
 
     def _fit(self, X):
+        effective_n_jobs(self.n_jobs)  # fails now rather than after the training
+        device = resolve_device(self.device)
         resume = self.warm_start and hasattr(self, "generator_")
+        images = self._check_images(X, reset=True)
+        if resume and images.layout.chw != self._sample_layout.chw:
+            raise ValueError(
+                "warm_start=True continues with images of (channels, height, width) = "
+                f"{self._sample_layout.chw}, but X has {images.layout.chw}. Use "
+                "warm_start=False."
+            )
+        value_range = ValueRange.measure(images)
+        if not resume:
+            self._value_range = value_range
+        self._prior = (self.latent_prior, self.latent_dim)
         rng = _random_state(self.random_state)
         train_seed, self._start_seed = rng.randint(2**31 - 1, size=2).tolist()
-        device = resolve_device(self.device)
-        images = self._check_images(X, reset=True)
-        if not resume:
-            self._value_range = ValueRange.measure(images)
         is_rows = len(self.image_shape_) == 1
         net = train_gan(
             TrainingImages(images, self._value_range, device),
@@ -361,6 +377,14 @@ class AnoGANDetector(OutlierMixin, BaseEstimator):
         -------
         scores : ndarray of shape (n,), float64
             The lower, the more abnormal. At most 0, whatever the units of X.
+
+        Raises
+        ------
+        NotFittedError
+            If `fit` has not been called. Like the other errors, in every method.
+        ValueError, TypeError
+            If X is not numeric and finite, holds images of another shape than in `fit`,
+            or values so far outside the training range that float32 cannot hold them.
         """
         return self._combine(self.score_terms(X))
 
@@ -441,8 +465,10 @@ class AnoGANDetector(OutlierMixin, BaseEstimator):
             In the units of X; floating point also for integer images.
         """
         images = self._check_images(X, reset=False)
-        G_z = self._invert(images, lambda x, found: found.G_z)
-        return images.layout.restore(self._value_range.to_user(G_z))
+        layout, to_user = images.layout, self._value_range.to_user
+        return layout.restore(
+            self._invert(images, lambda x, found: to_user(found.G_z).to(layout.dtype))
+        )
 
     def anomaly_map(self, X):
         """Show where images differ from the nearest generated ones.
@@ -459,11 +485,16 @@ class AnoGANDetector(OutlierMixin, BaseEstimator):
             units of X. For plain rows, that of every feature: (n, n_features).
         """
         images = self._check_images(X, reset=False)
-        difference = self._invert(images, lambda x, found: (x - found.G_z).abs())
-        difference = difference.double() * self._value_range.half_width
-        if len(self.image_shape_) == 1:
-            return images.layout.restore(difference)
-        return images.layout.grey().restore(difference.mean(1, keepdim=True))
+        is_rows = len(self.image_shape_) == 1
+        layout = images.layout if is_rows else images.layout.grey()
+        half_width = self._value_range.half_width
+
+        def difference(x, found):
+            in_units = (x - found.G_z).abs().cpu() * half_width
+            in_units = in_units if is_rows else in_units.mean(1, keepdim=True)
+            return in_units.to(layout.dtype)
+
+        return layout.restore(self._invert(images, difference))
 
     def sample(self, n_samples=1, random_state=None):
         """Draw images from the generator.
@@ -483,12 +514,11 @@ class AnoGANDetector(OutlierMixin, BaseEstimator):
 
         Raises
         ------
-        ValueError
-            If `n_samples` is smaller than 1.
+        ValueError, TypeError
+            If `n_samples` is not an integer of at least 1.
         """
         check_is_fitted(self)
-        if n_samples < 1:
-            raise ValueError(f"n_samples must be at least 1, got {n_samples}.")
+        check_scalar(n_samples, "n_samples", Integral, min_val=1)
         z = self._draw(n_samples, _random_state(random_state).randint(2**31 - 1))
         with torch.no_grad():
             x = torch.cat([self.generator_(block) for block in z.split(BLOCK_SIZE)])
@@ -512,6 +542,7 @@ class AnoGANDetector(OutlierMixin, BaseEstimator):
             self.n_features_in_ = int(np.prod(images.image_shape))
         return images
 
+    @torch.inference_mode(False)
     def _invert(self, images, keep, index=None):
         """Search the images at ``index``, block by block.
 
@@ -561,7 +592,7 @@ class AnoGANDetector(OutlierMixin, BaseEstimator):
     def _draw(self, n, seed):
         """Latent codes from the prior, on the CPU."""
         rng = torch.Generator().manual_seed(seed)
-        return sample_prior(self.latent_prior, n, self.latent_dim, rng=rng)
+        return sample_prior(n, *self._prior, rng=rng)
 
 
 def _random_state(random_state):

@@ -29,7 +29,9 @@ class Layout(NamedTuple):
     chw: tuple  # (channels, height, width)
     channels_first: bool  # torch's order rather than scikit-image's
     device: torch.device | None  # of a tensor; None for an array
-    is_double: bool  # float64; everything else is answered in float32
+    dtype: (
+        torch.dtype
+    )  # of answers: float32 where it holds every value of X, or float64
 
     def on_cpu(self):
         """The same layout, with tensors on the CPU."""
@@ -48,7 +50,7 @@ class Layout(NamedTuple):
         if not self.channels_first:
             images = images.movedim(1, -1)
         images = images.reshape(len(images), *self.shape)
-        images = images.to(torch.float64 if self.is_double else torch.float32)
+        images = images.to(self.dtype)
         return images.numpy() if self.device is None else images.to(self.device)
 
 
@@ -62,6 +64,8 @@ class Images:
     image_shape : tuple or None
         (n_features,), (height, width) or (height, width, channels); None takes it from
         ``data``.
+    estimator_name : str
+        For messages.
 
     Raises
     ------
@@ -69,9 +73,9 @@ class Images:
         If ``data`` does not hold images of this shape.
     """
 
-    def __init__(self, data, image_shape=None):
+    def __init__(self, data, image_shape, estimator_name):
         self.data = data
-        self.layout, self.image_shape = _find_layout(data, image_shape)
+        self.layout, self.image_shape = _find_layout(data, image_shape, estimator_name)
 
     def __len__(self):
         return len(self.data)
@@ -102,8 +106,19 @@ class ValueRange(NamedTuple):
     Later images may lie outside; they are never clipped.
     """
 
-    centre: torch.Tensor  # (channels, 1, 1) float64
-    half_width: torch.Tensor  # (channels, 1, 1) float64, positive
+    low: torch.Tensor  # (channels, 1, 1) float64
+    high: torch.Tensor  # (channels, 1, 1) float64
+
+    # Both are halved before they meet, because their sum or difference could overflow.
+
+    @property
+    def centre(self):
+        return self.low / 2 + self.high / 2
+
+    @property
+    def half_width(self):
+        half_width = self.high / 2 - self.low / 2
+        return half_width.where(half_width > 0, 1.0)  # 1 for a constant channel
 
     @classmethod
     def measure(cls, images):
@@ -124,12 +139,10 @@ class ValueRange(NamedTuple):
                 "All images of X are constant and equal: there is nothing to learn. "
                 "Pass images that differ from each other."
             )
-        if images.data.dtype in (np.uint8, torch.uint8):
+        is_uint8 = images.data.dtype in (np.uint8, torch.uint8)
+        if is_uint8 and len(images.image_shape) > 1:  # of images, not of features
             low, high = torch.zeros_like(low), torch.full_like(high, 255)
-        centre = low / 2 + high / 2  # halved first: the sum could overflow
-        half_width = high / 2 - low / 2
-        half_width[half_width == 0] = 1.0  # a constant channel
-        return cls(centre[:, None, None], half_width[:, None, None])
+        return cls(low[:, None, None], high[:, None, None])
 
     def to_network(self, images, device):
         """Images in the user's units to float32 around [-1, 1] on ``device``."""
@@ -138,20 +151,14 @@ class ValueRange(NamedTuple):
         if not (x.abs() <= _LARGEST_SCALED).all():
             raise ValueError(
                 "X has values too far outside the range of the training images, "
-                f"{self.describe()}: the largest is {images.abs().max():.3g}. Check "
-                "that X has the same units as the training images."
+                f"{self.low.min():.6g} to {self.high.max():.6g}: the largest is "
+                f"{images.abs().max():.3g}. Check that X has the same units as they."
             )
         return x.to(device, torch.float32)
 
     def to_user(self, x):
         """Images around [-1, 1] to the user's units, float64 on the CPU."""
         return x.detach().cpu().double() * self.half_width + self.centre
-
-    def describe(self):
-        """The smallest and largest training value, for messages."""
-        low = (self.centre - self.half_width).min().item()
-        high = (self.centre + self.half_width).max().item()
-        return f"{low:.6g} to {high:.6g}"
 
 
 class TrainingImages(torch.utils.data.Dataset):
@@ -200,9 +207,9 @@ def check_images(X, image_shape, *, n_features, min_samples, estimator_name):
     ValueError, TypeError
         If X is not numeric, real, dense and finite, or has other shapes than wanted.
     """
-    X = _stack(X)
+    X = _stack(X, estimator_name)
     if isinstance(X, torch.Tensor):
-        X = _check_tensor(X, min_samples)
+        X = _check_tensor(X, min_samples, estimator_name)
     else:
         X = check_array(
             X,
@@ -216,7 +223,7 @@ def check_images(X, image_shape, *, n_features, min_samples, estimator_name):
             f"X has {X.shape[1]} features, but {estimator_name} is expecting "
             f"{n_features} features as input."
         )
-    return Images(X, image_shape)
+    return Images(X, image_shape, estimator_name)
 
 
 def check_image_shape(image_shape):
@@ -240,27 +247,29 @@ def check_image_shape(image_shape):
     return tuple(int(side) for side in image_shape)
 
 
-def _stack(X):
+def _stack(X, estimator_name):
     """Turn a list of images into one array or tensor; leave everything else alone."""
-    is_ragged = isinstance(X, np.ndarray) and X.dtype == object and X.ndim == 1
-    if not (isinstance(X, list | tuple) or is_ragged):
+    is_column = getattr(X, "ndim", None) == 1 and X.dtype == object  # or a series
+    if not (isinstance(X, list | tuple) or is_column):
         return X
+    X = list(X)
     shapes = sorted({tuple(np.shape(image)) for image in X})
     if len(shapes) > 1:
         raise ValueError(
-            "All images of X must have the same shape, got "
+            f"{estimator_name} needs images of one shape, X has "
             f"{', '.join(map(str, shapes[:5]))}. Resize or crop them first."
         )
-    if len(X) and all(isinstance(image, torch.Tensor) for image in X):
-        return torch.stack(list(X))
+    if X and all(isinstance(image, torch.Tensor) for image in X):
+        return torch.stack(X)
     return X
 
 
-def _check_tensor(X, min_samples):
+def _check_tensor(X, min_samples, estimator_name):
     """What `check_array` does for arrays, block by block and on the tensor's device."""
     if X.layout != torch.strided:
         raise TypeError(
-            f"Sparse data was passed for X, got {X.layout}. Use a dense one."
+            f"Sparse data was passed for X, but {estimator_name} needs dense data. Use "
+            "X.to_dense()."
         )
     if X.is_complex():
         raise ValueError(f"Complex data not supported, got a tensor of {X.dtype}.")
@@ -269,46 +278,58 @@ def _check_tensor(X, min_samples):
     if len(X) < min_samples or X.numel() == 0:
         raise ValueError(
             f"Found tensor with {len(X)} sample(s) (shape={tuple(X.shape)}) while a "
-            f"minimum of {min_samples} is required, none of them empty."
+            f"minimum of {min_samples} is required by {estimator_name}, none empty."
         )
     X = X.detach()
     for block in X.split(max(1, _BLOCK_VALUES // prod(X.shape[1:]))):
         if not torch.isfinite(block).all():
-            raise ValueError("Input X contains NaN or infinity.")
+            raise ValueError(
+                f"Input X contains NaN or infinity. {estimator_name} needs finite "
+                "values: replace them or leave such images out."
+            )
     return X
 
 
-def _find_layout(data, image_shape):
+def _find_layout(data, image_shape, estimator_name):
     """Layout of one image of ``data`` and its image shape, as given or as found."""
     is_tensor = isinstance(data, torch.Tensor)
     shape = tuple(data.shape[1:])
-    if len(shape) > 3:
-        order = "channels, height, width" if is_tensor else "height, width, channels"
-        raise ValueError(
-            f"X has {data.ndim} dimensions, expected images (n, {order}) or (n, "
-            "height, width), or rows (n, n_features)."
-        )
     channels_first = is_tensor and len(shape) == 3
     found = (*shape[1:], shape[0]) if channels_first else shape
+    if not 1 <= len(shape) <= 3 or 0 in shape:
+        order = "channels, height, width" if is_tensor else "height, width, channels"
+        raise ValueError(
+            f"X has {data.ndim} dimensions, its shape is {tuple(data.shape)}. "
+            f"{estimator_name} takes images (n, {order}) or (n, height, width), or "
+            "rows (n, n_features), none of them empty."
+        )
     if image_shape is None:
         image_shape = found
     chw = _to_chw(image_shape)
     if len(shape) == 1 and shape[0] != prod(chw):
         raise ValueError(
-            f"X has {shape[0]} features, but image_shape={image_shape} needs rows of "
-            f"{prod(chw)}."
+            f"X has {shape[0]} features, but image_shape={image_shape} of "
+            f"{estimator_name} needs rows of {prod(chw)}."
         )
     if len(shape) > 1 and _to_chw(found) != chw:
-        raise ValueError(
-            f"X has images of shape {found}, expected {image_shape} (height, width, "
-            "channels if any)."
+        expected = (
+            f"rows of {chw[0]} features: flatten the images"
+            if len(image_shape) == 1
+            else f"images of shape {image_shape}, (height, width[, channels])"
         )
+        raise ValueError(
+            f"X has images of shape {found}, but {estimator_name} expects {expected}."
+        )
+    if is_tensor:
+        fits_float32 = data.dtype.itemsize <= (4 if data.is_floating_point() else 2)
+    else:
+        fits_float32 = np.result_type(data.dtype, np.float32) == np.float32
     layout = Layout(
         shape,
         chw,
         channels_first,
         device=data.device if is_tensor else None,
-        is_double=data.dtype in (np.float64, torch.float64),
+        dtype=torch.float32 if fits_float32 else torch.float64,
     )
     return layout, image_shape
 

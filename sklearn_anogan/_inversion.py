@@ -44,9 +44,9 @@ def inference_form(network, device):
     """A frozen copy of a network on ``device``, for `invert`."""
     network = copy.deepcopy(network).to(device).eval().requires_grad_(False)
     for module in network.modules():
-        for name, child in module.named_children():
-            if type(child) is nn.Linear:
-                setattr(module, name, _AlignedLinear(child))
+        if type(module) is nn.Linear:
+            # Its weight, its hooks and its name stay what a network may rely on.
+            module.__class__ = _AlignedLinear
     return network
 
 
@@ -138,21 +138,15 @@ def _pad(x, n):
     return torch.cat([x, x[-1:].expand(n - len(x), *x.shape[1:])])
 
 
-class _AlignedLinear(nn.Module):
+class _AlignedLinear(nn.Linear):
     """A linear layer padded with zeros to sizes that are multiples of _ALIGNMENT.
 
     Matrix products over rows of other lengths round a row differently depending on
     where it starts in memory, and so on its place in the batch.
     """
 
-    def __init__(self, layer):
-        super().__init__()
-        self.n_in, self.n_out = layer.in_features, layer.out_features
-        padding = (0, -self.n_in % _ALIGNMENT, 0, -self.n_out % _ALIGNMENT)
-        self.weight = nn.Parameter(pad(layer.weight, padding), requires_grad=False)
-        self.bias = layer.bias
-
     def forward(self, x):
-        x = pad(x, (0, self.weight.shape[1] - self.n_in))
-        x = linear(x, self.weight)[..., : self.n_out]
+        n_in, n_out = -self.in_features % _ALIGNMENT, -self.out_features % _ALIGNMENT
+        weight = pad(self.weight, (0, n_in, 0, n_out))
+        x = linear(pad(x, (0, n_in)), weight)[..., : self.out_features]
         return x if self.bias is None else x + self.bias

@@ -2,7 +2,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Adversarial training of generator and discriminator as one skorch net."""
 
+import inspect
 import math
+import threading
 from contextlib import contextmanager
 
 import torch
@@ -16,10 +18,14 @@ from ._losses import ADVERSARIAL_LOSSES
 _AUTO_STEPS = 1500
 _AUTO_MIN_EPOCHS = 10
 
+#: Torch's own random state is one for all threads: only one may train at a time.
+_RANDOM_STATE_LOCK = threading.RLock()
+
 #: What the history holds of every batch and, as a mean, of every epoch.
 RECORDS = ("discriminator_loss", "generator_loss", "d_real", "d_fake")
 
 
+@torch.inference_mode(False)
 def train_gan(
     dataset,
     generator,
@@ -73,6 +79,8 @@ def train_gan(
     for_both = dict(
         zip(("n_channels", "height", "width"), shape, strict=True), n_filters=n_filters
     )
+    _check_class("generator", generator, ["latent_dim", *for_both])
+    _check_class("discriminator", discriminator, for_both)
     batch_size = min(batch_size, len(dataset))
     if max_epochs == "auto":
         n_batches = len(dataset) // batch_size
@@ -105,13 +113,13 @@ def train_gan(
         _check_networks(net, shape, latent_dim)
         if resume_from is not None:
             _resume(net, resume_from)
-        net.notify("on_train_begin", X=dataset)
+        net.notify("on_train_begin", X=dataset, y=None)
         try:
             # Not fit(): it would take Ctrl-C for the end of training.
             net.fit_loop(dataset)
         except EarlyStop:
             pass
-        net.notify("on_train_end", X=dataset)
+        net.notify("on_train_end", X=dataset, y=None)
     for module in (net.module_, net.discriminator_):
         if not all(value.isfinite().all() for value in module.state_dict().values()):
             raise FloatingPointError(
@@ -221,31 +229,35 @@ class GANNet(NeuralNet):
         x = x.to(self.device)
         G_z = G(
             sample_prior(
-                self.latent_prior, len(x), self.module__latent_dim, device=self.device
+                len(x), self.latent_prior, self.module__latent_dim, device=self.device
             )
         )
 
         d_real, d_fake = D(x), D(G_z.detach())
         loss_D = discriminator_loss(d_real, d_fake)
-        self.discriminator_optimizer_.zero_grad()
-        loss_D.backward()
-        self.discriminator_optimizer_.step()
-
-        # D's own gradients are not needed in G's step.
-        D.requires_grad_(False)
+        self._descend(loss_D, D, self.discriminator_optimizer_, x)
         loss_G = generator_loss(D(G_z))
-        D.requires_grad_(True)
-        self.optimizer_.zero_grad()
-        loss_G.backward()
-        self.optimizer_.step()
+        self._descend(loss_G, G, self.optimizer_, x)
 
         records = (loss_D, loss_G, d_real.sigmoid().mean(), d_fake.sigmoid().mean())
         for name, value in zip(RECORDS, records, strict=True):
             self.history.record_batch(name, value.item())
         return {"loss": loss_D + loss_G, "y_pred": G_z.detach()}
 
+    def _descend(self, loss, module, optimizer, batch):
+        """One step of the optimizer; no gradient reaches the other network."""
+        optimizer.zero_grad()
+        loss.backward(inputs=[p for p in module.parameters() if p.requires_grad])
+        self.notify(
+            "on_grad_computed",
+            named_parameters=list(module.named_parameters()),
+            batch=batch,
+            training=True,
+        )
+        optimizer.step()
 
-def sample_prior(latent_prior, n, latent_dim, *, device="cpu", rng=None):
+
+def sample_prior(n, latent_prior, latent_dim, *, device="cpu", rng=None):
     """Draw n latent codes from U(-1, 1) or N(0, 1), float32.
 
     ``rng`` is a torch.Generator, or None for torch's own random state.
@@ -268,8 +280,8 @@ def resolve_device(device):
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         resolved = torch.device(device)
-        torch.zeros(1, device=resolved).item()
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        torch.zeros(1, device=resolved, dtype=torch.float64).item()
+    except (RuntimeError, AssertionError, ImportError, TypeError) as error:
         raise ValueError(
             f"device={device!r} cannot be used here: {str(error).splitlines()[0]} Use "
             "'auto' or 'cpu'."
@@ -287,7 +299,7 @@ def _seeded(seed, device):
     """Seed torch's random state on the CPU and on ``device``, then put it back."""
     device = torch.device(device)
     is_cuda = device.type == "cuda"
-    with torch.random.fork_rng(devices=[device] if is_cuda else []):
+    with _RANDOM_STATE_LOCK, torch.random.fork_rng([device] if is_cuda else []):
         # Not torch.manual_seed: it seeds every other device too.
         torch.default_generator.manual_seed(seed)
         if is_cuda:
@@ -296,35 +308,50 @@ def _seeded(seed, device):
         yield
 
 
+def _check_class(name, network, keywords):
+    """Check that a network's class can be called as `_networks` says."""
+    try:
+        if not issubclass(network, torch.nn.Module):
+            raise TypeError("it is none")
+        inspect.signature(network).bind(**dict.fromkeys(keywords))
+    except TypeError as error:
+        raise ValueError(
+            f"{name}={network.__name__} must be a torch.nn.Module class that takes the "
+            f"keywords {', '.join(keywords)}: {error}."
+        ) from error
+
+
 @torch.no_grad()
 def _check_networks(net, shape, latent_dim):
     """Hold the networks to the contract of `_networks`."""
     net._set_training(False)
     G, D = net.module_, net.discriminator_
-    z = sample_prior(net.latent_prior, 2, latent_dim, device=net.device)
-    x = G(z)
-    if x.shape != (2, *shape):
-        raise ValueError(
-            f"{type(G).__name__} must turn latent codes of shape {tuple(z.shape)} into "
-            f"images of shape {(2, *shape)}, (n, channels, height, width); it returned "
-            f"{tuple(x.shape)}."
-        )
     if not callable(getattr(D, "features", None)):
         raise ValueError(
             f"{type(D).__name__} needs a method or module 'features' that turns images "
             "(n, channels, height, width) into an intermediate layer (n, ...)."
         )
-    for name, shape_is_right, wanted in [
-        ("features", lambda f: len(f) == 2, "(2, ...)"),
-        ("forward", lambda f: f.shape == (2,), "(2,)"),
-    ]:
-        answer = getattr(D, name)(x)
-        if not shape_is_right(answer):
-            raise ValueError(
-                f"{type(D).__name__}.{name} must turn images of shape "
-                f"{tuple(x.shape)} into a tensor of shape {wanted}; it returned "
-                f"{tuple(answer.shape)}."
-            )
+    z = sample_prior(2, net.latent_prior, latent_dim, device=net.device)
+    x = G(z)
+    _check_answer(f"{type(G).__name__}.forward", z, x, (2, *shape))
+    _check_answer(f"{type(D).__name__}.features", x, D.features(x), (2, ...))
+    _check_answer(f"{type(D).__name__}.forward", x, D(x), (2,))
+
+
+def _check_answer(name, given, answer, wanted):
+    """Check that a network answers with finite numbers of the shape wanted."""
+    if not isinstance(answer, torch.Tensor):
+        found = f"a {type(answer).__name__}"
+    elif wanted not in (tuple(answer.shape), (*answer.shape[:1], ...)):
+        found = f"a tensor of shape {tuple(answer.shape)}"
+    elif not answer.isfinite().all():
+        found = "NaN or infinity"
+    else:
+        return
+    raise ValueError(
+        f"{name} must turn a tensor of shape {tuple(given.shape)} into finite numbers "
+        f"of shape {wanted}; it returned {found}."
+    )
 
 
 def _resume(net, detector):

@@ -185,6 +185,27 @@ def test_tol_saves_steps():
     assert len(calls) < 3 * CHECK_EVERY
 
 
+class Unusual(nn.Module):
+    """Uses its linear layers in ways that only a real linear layer allows."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.Linear(10, 7), nn.Linear(7, 3)
+        self.attention = nn.TransformerEncoderLayer(3, 1, 5, batch_first=True)
+        self.first.register_forward_hook(lambda module, args, output: 3 * output)
+
+    def forward(self, x):
+        x = self.first(x)[:, : self.second.in_features]
+        x = nn.functional.linear(x, self.second.weight, self.second.bias)
+        return self.attention(x[:, None])
+
+
+def test_inference_form_of_unusual_networks():
+    torch.manual_seed(0)
+    network, x = Unusual().eval(), torch.randn(4, 10)
+    torch.testing.assert_close(inference_form(network, "cpu")(x), network(x))
+
+
 def test_inference_form():
     """A frozen copy that computes what the network computes."""
     network = nn.Sequential(

@@ -1,7 +1,15 @@
+import copy
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import torch
-from skorch.callbacks import Callback, EarlyStopping
+from skorch.callbacks import (
+    Callback,
+    EarlyStopping,
+    EpochScoring,
+    GradientNormClipping,
+)
 from torch import nn
 
 from sklearn_anogan._images import TrainingImages, ValueRange, check_images
@@ -89,30 +97,63 @@ def test_discriminator_sees_real_and_generated_images(dataset):
         assert (real[1], for_D[1], for_G[1]) == (False, False, True)
 
 
-def test_losses_of_a_step_by_hand(dataset):
-    """The recorded losses are those of the batch, before D's and before G's update."""
-    batches = Batches()
-    net = train(dataset, callbacks=[batches], max_epochs=1, batch_size=178)
-    D = Discriminator(n_channels=1, height=8, width=8, n_filters=4)
+@pytest.mark.parametrize("latent_prior", ["uniform", "normal"])
+def test_training_by_hand(dataset, latent_prior):
+    """Three steps, with the batches and codes of the net, in plain torch."""
+    codes, batches = [], []
 
-    def logits(parameters, x):
-        for parameter, value in zip(D.parameters(), parameters, strict=True):
-            parameter.data = value
-        return D.train()(x).detach().numpy().astype(float)
+    class SpyGenerator(Generator):
+        def forward(self, z):
+            codes.append(z)
+            return super().forward(z)
 
-    record = net.history[0]
-    before, after = batches.before[1], batches.after[1]
-    p_real = 1 / (1 + np.exp(-logits(before, batches.batch)))
-    p_fake = 1 / (1 + np.exp(-logits(before, batches.y_pred)))
-    p_fake_after = 1 / (1 + np.exp(-logits(after, batches.y_pred)))
-    expected = {
-        "discriminator_loss": -np.log(p_real).mean() - np.log(1 - p_fake).mean(),
-        "generator_loss": -np.log(p_fake_after).mean(),
-        "d_real": p_real.mean(),
-        "d_fake": p_fake.mean(),
-    }
-    for name, value in expected.items():
-        np.testing.assert_allclose(record[name], value, rtol=1e-4)
+    class Spy(Callback):
+        def on_batch_begin(self, net, batch=None, training=False, **kwargs):
+            batches.append(batch)
+
+        def on_train_begin(self, net, X=None, y=None, **kwargs):
+            self.initial = copy.deepcopy((net.module_, net.discriminator_))
+
+    spy = Spy()
+    net = train(
+        dataset,
+        SpyGenerator,
+        callbacks=[spy],
+        max_epochs=1,
+        lr=1e-2,
+        latent_prior=latent_prior,
+    )
+    codes = codes[1:]  # the first are those of the check of the contract
+    assert not torch.equal(codes[0], codes[1])
+    assert (torch.cat(codes).abs().max() > 1) == (latent_prior == "normal")
+
+    G, D = (network.train() for network in spy.initial)
+    adam_G, adam_D = (
+        torch.optim.Adam(network.parameters(), lr=1e-2, betas=(0.5, 0.999))
+        for network in (G, D)
+    )
+    bce = nn.BCEWithLogitsLoss()
+    ones, zeros = torch.ones(50), torch.zeros(50)
+    for i, (x, z) in enumerate(zip(batches, codes, strict=True)):
+        G_z = Generator.forward(G, z)
+        d_real, d_fake = D(x), D(G_z.detach())
+        loss_D = bce(d_real, ones) + bce(d_fake, zeros)
+        adam_D.zero_grad()
+        loss_D.backward()
+        adam_D.step()
+        loss_G = bce(D(G_z), ones)
+        adam_G.zero_grad()
+        loss_G.backward()
+        adam_G.step()
+        by_hand = (loss_D, loss_G, d_real.sigmoid().mean(), d_fake.sigmoid().mean())
+        for name, value in zip(RECORDS, by_hand, strict=True):
+            recorded = net.history[0, "batches", i, name]
+            np.testing.assert_allclose(recorded, value.item(), rtol=1e-3)
+    for network, by_hand in [(net.module_, G), (net.discriminator_, D)]:
+        for name, value in network.state_dict().items():
+            torch.testing.assert_close(
+                value, by_hand.state_dict()[name], rtol=1e-2, atol=1e-4
+            )
 
 
 def test_history(dataset):
@@ -130,7 +171,7 @@ def test_training_improves_the_images(dataset):
     target = dataset.__getitems__(slice(None)).mean(0)
 
     def distance(net):
-        z = sample_prior("uniform", 200, 6, rng=torch.Generator().manual_seed(0))
+        z = sample_prior(200, "uniform", 6, rng=torch.Generator().manual_seed(0))
         with torch.no_grad():
             return (net.module_.eval()(z).mean(0) - target).abs().mean()
 
@@ -192,6 +233,49 @@ def test_auto_epochs(dataset, monkeypatch, batch_size, n_epochs):
     assert len(net.history) == n_epochs
 
 
+def test_scoring_callback(dataset):
+    def score(net, X, y):
+        return len(X)
+
+    callback = EpochScoring(score, name="n_images", on_train=True, use_caching=False)
+    net = train(dataset, callbacks=[callback])
+    assert net.history[:, "n_images"] == [178, 178]
+
+
+def test_gradient_clipping(dataset):
+    """Callbacks see the gradients of both networks, and may change them."""
+    clipped = train(dataset, callbacks=[GradientNormClipping(1e-30)], max_epochs=1)
+    free = train(dataset, max_epochs=1)
+    initial = train(dataset, max_epochs=1, lr=1e-30)
+    for a, b, c in zip(
+        *(weights(net) for net in (clipped, free, initial)), strict=True
+    ):
+        for p, q, r in zip(a, b, c, strict=True):
+            torch.testing.assert_close(p, r)
+            assert not torch.equal(q, r)
+
+
+def test_frozen_layers_stay_frozen(dataset):
+    class Frozen(Discriminator):
+        def __init__(self, **kwargs):
+            super().__init__(**kwargs)
+            torch.nn.init.constant_(self.features.requires_grad_(False)[0][0].weight, 1)
+
+    net = train(dataset, discriminator=Frozen)
+    assert (net.discriminator_.features[0][0].weight == 1).all()
+
+
+def test_threads_do_not_disturb_each_other(dataset):
+    """Torch's random state is one for all threads; trainings take turns with it."""
+    state = torch.random.get_rng_state()
+    with ThreadPoolExecutor(4) as pool:
+        nets = list(pool.map(lambda _: train(dataset), range(4)))
+    assert torch.equal(torch.random.get_rng_state(), state)
+    for net in nets[1:]:
+        for a, b in zip(weights(net)[0], weights(nets[0])[0], strict=True):
+            assert torch.equal(a, b)
+
+
 def test_early_stopping_ends_the_training(dataset):
     stop = EarlyStopping("generator_loss", patience=2, threshold=1e9, sink=str)
     net = train(dataset, callbacks=[stop], max_epochs=20)
@@ -225,6 +309,20 @@ class ReturnsFlatImages(Generator):
         return super().forward(z).flatten(1)
 
 
+class ReturnsNaN(Generator):
+    def forward(self, z):
+        return super().forward(z) * torch.nan
+
+
+class ReturnsTwoMaps(Discriminator):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        del self.features
+
+    def features(self, x):
+        return x, x
+
+
 class HasNoFeatures(nn.Module):
     def __init__(self, n_channels, height, width, n_filters):
         super().__init__()
@@ -248,9 +346,16 @@ class ReturnsOneFeature(Discriminator):
 @pytest.mark.parametrize(
     "networks, message",
     [
-        ({"generator": ReturnsFlatImages}, r"ReturnsFlatImages must.*\(2, 1, 8, 8\)"),
+        (
+            {"generator": ReturnsFlatImages},
+            r"ReturnsFlatImages.forward must.*\(2, 1, 8, 8\)",
+        ),
+        ({"generator": ReturnsNaN}, "ReturnsNaN.forward must.*returned NaN or inf"),
+        ({"generator": nn.Linear}, "generator=Linear must be.*keywords latent_dim"),
+        ({"generator": int}, "generator=int must be a torch.nn.Module class"),
+        ({"discriminator": ReturnsTwoMaps}, "features must.*returned a tuple"),
         ({"discriminator": HasNoFeatures}, "HasNoFeatures needs.*'features'"),
-        ({"discriminator": ReturnsAColumn}, r"forward must.*returned \(2, 1\)"),
+        ({"discriminator": ReturnsAColumn}, r"forward must.*shape \(2, 1\)"),
         ({"discriminator": ReturnsOneFeature}, "ReturnsOneFeature.features must"),
     ],
 )
@@ -264,7 +369,7 @@ def test_networks_that_break_the_contract(dataset, networks, message):
 )
 def test_prior(latent_prior, mean_square, largest):
     rng = torch.Generator().manual_seed(0)
-    z = sample_prior(latent_prior, 10_000, 3, rng=rng)
+    z = sample_prior(10_000, latent_prior, 3, rng=rng)
     assert z.shape == (10_000, 3)
     assert abs(z.mean()) < 0.02
     assert abs(z.square().mean() - mean_square) < 0.02
