@@ -16,7 +16,7 @@ from sklearn.utils.parallel import Parallel, delayed
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ._images import TrainingImages, ValueRange, check_image_shape, check_images
-from ._inversion import BLOCK_SIZE, inference_form, invert
+from ._inversion import BATCH_SIZES, inference_form, invert
 from ._losses import ADVERSARIAL_LOSSES, anogan_loss
 from ._networks import DenseDiscriminator, DenseGenerator, Discriminator, Generator
 from ._training import resolve_device, sample_prior, train_gan
@@ -521,7 +521,9 @@ class AnoGANDetector(OutlierMixin, BaseEstimator):
         check_scalar(n_samples, "n_samples", Integral, min_val=1)
         z = self._draw(n_samples, _random_state(random_state).randint(2**31 - 1))
         with torch.no_grad():
-            x = torch.cat([self.generator_(block) for block in z.split(BLOCK_SIZE)])
+            x = torch.cat(
+                [self.generator_(block) for block in z.split(BATCH_SIZES[-1])]
+            )
         return self._sample_layout.restore(self._value_range.to_user(x))
 
     def _check_images(self, X, *, reset):
@@ -574,7 +576,7 @@ class AnoGANDetector(OutlierMixin, BaseEstimator):
         return torch.cat(
             Parallel(n_jobs=self.n_jobs, prefer="threads")(
                 delayed(invert_block)(block)
-                for block in gen_batches(len(index), BLOCK_SIZE)
+                for block in gen_batches(len(index), images.block_size(BATCH_SIZES[-1]))
             )
         )
 

@@ -4,31 +4,37 @@
 
 Pure functions of frozen networks, images, starts and settings. No image ever sees
 another one: the loss is a sum over images, Adam works element by element, and batch
-norm uses its running statistics. Rounding does not see the others either: every block
-is padded to the same number of images, and linear layers are padded so that the rows of
-their matrices are aligned alike, because the linear algebra underneath adds up numbers
-in an order that depends on both.
+norm uses its running statistics. Rounding does not see the others either: the networks
+always get one of a few fixed numbers of images, and linear layers are padded so that
+the rows of their matrices are aligned alike, because the linear algebra underneath adds
+up numbers in an order that depends on both.
 """
 
 import copy
+from functools import partial
+from itertools import pairwise
+from math import ceil
 from typing import NamedTuple
 
 import torch
 from torch import nn
 from torch.nn.functional import linear, pad
+from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
 from ._losses import anogan_loss, discrimination_loss, residual_loss
 
-#: Images in a block. Constant, because a matrix product over one row and one over many
-#: rows may round differently; 32 is as fast per image on a CPU as any larger number.
-BLOCK_SIZE = 32
+#: Numbers of images that the networks are ever given. The largest is how many searches
+#: run side by side; the others are for the last ones of a block.
+BATCH_SIZES = (32, 64)
 
-#: Steps between two looks at which images have converged.
+#: Most steps between two looks at which searches have ended.
 CHECK_EVERY = 25
-
 
 #: Columns of a padded matrix come in multiples of this, 64 bytes of float32.
 _ALIGNMENT = 16
+
+#: Adam's decay rates and the term that keeps its quotient finite.
+_BETA_1, _BETA_2, _EPSILON = 0.9, 0.999, 1e-8
 
 
 class Inversion(NamedTuple):
@@ -40,14 +46,40 @@ class Inversion(NamedTuple):
     discrimination: torch.Tensor  # (n,) float64, equation (4)
 
 
+class _Searches(NamedTuple):
+    """The state of searches under way, one of them in each row."""
+
+    number: torch.Tensor  # (m,), of image and start: image * n_starts + start
+    z: torch.Tensor  # (m, latent_dim)
+    mean: torch.Tensor  # (m, latent_dim), Adam's mean of the gradients
+    square: torch.Tensor  # (m, latent_dim), Adam's mean of their squares
+    n_taken: torch.Tensor  # (m,), steps
+    z_best: torch.Tensor  # (m, latent_dim)
+    loss_best: torch.Tensor  # (m,)
+    loss_checked: torch.Tensor  # (m,), loss_best at the last look
+
+    def select(self, rows):
+        return _Searches(*(column[rows] for column in self))
+
+    def join(self, other):
+        return _Searches(*map(torch.cat, zip(self, other, strict=True)))
+
+
 def inference_form(network, device):
-    """A frozen copy of a network on ``device``, for `invert`."""
+    """A frozen copy of a network on ``device``, as `invert` wants it.
+
+    Batch norms are folded into the layers before them, and the linear layers' rows are
+    aligned. Convolutions keep their weights channels last, which is faster.
+    """
     network = copy.deepcopy(network).to(device).eval().requires_grad_(False)
+    for module in list(network.modules()):
+        if isinstance(module, nn.Sequential):
+            _fold_batch_norms(module)
     for module in network.modules():
         if type(module) is nn.Linear:
             # Its weight, its hooks and its name stay what a network may rely on.
             module.__class__ = _AlignedLinear
-    return network
+    return network.requires_grad_(False).to(memory_format=torch.channels_last)
 
 
 @torch.enable_grad()
@@ -57,14 +89,15 @@ def invert(
     """Search the latent codes whose generated images come closest to ``x``.
 
     From every start, Adam takes at most ``n_steps`` steps down the AnoGAN loss; the
-    best code met anywhere on the way is kept for each image.
+    best code met anywhere on the way is kept for each image. A search that has ended
+    makes room for the next one at once.
 
     Parameters
     ----------
     generator, discriminator : modules
         As `inference_form` makes them. See `_networks` for their contract.
     x : tensor of shape (n, channels, height, width)
-        At most BLOCK_SIZE images, in [-1, 1] where they lie in the training range.
+        Images, in [-1, 1] where they lie in the training range.
     starts : tensor of shape (n_starts, latent_dim)
         Every image is searched from each of these codes.
     n_steps : int
@@ -72,8 +105,8 @@ def invert(
     lr : float
         Learning rate of Adam.
     tol : float
-        An image's search from one start ends when CHECK_EVERY steps have improved its
-        loss by less than this share. 0 takes all steps.
+        A search ends when up to CHECK_EVERY steps have improved its loss by less than
+        this share. 0 takes all steps.
     discrimination_weight : float in [0, 1]
         The paper's lambda.
 
@@ -81,61 +114,148 @@ def invert(
     -------
     inversion : Inversion
     """
-    n, n_starts = len(x), len(starts)
-    x = _pad(x, BLOCK_SIZE)
-    f_x = discriminator.features(x).detach()
-    # Image and start on one batch axis, the starts of one image side by side.
-    x_all = x.repeat_interleave(n_starts, dim=0)
-    f_x_all = f_x.repeat_interleave(n_starts, dim=0)
-    z = starts.repeat(len(x), 1).requires_grad_()
+    n_starts, n_searches = len(starts), len(x) * len(starts)
+    x = x.contiguous(memory_format=torch.channels_last)
+    with torch.no_grad():
+        f_x = _in_batches(discriminator.features, x)
 
-    def loss_of(z):
+    def loss_of(z, x, f_x):
         G_z = generator(z)
         return anogan_loss(
-            residual_loss(x_all, G_z),
-            discrimination_loss(f_x_all, discriminator.features(G_z)),
+            residual_loss(x, G_z),
+            discrimination_loss(f_x, discriminator.features(G_z)),
             discrimination_weight,
         )
 
-    z_best, loss_best = _adam(loss_of, z, n_steps=n_steps, lr=lr, tol=tol)
+    # The same number of steps, CHECK_EVERY at most, between any two looks.
+    n_between = ceil(n_steps / max(1, ceil(n_steps / CHECK_EVERY)))
+    rates = _learning_rates(n_steps, lr).to(x)
+    z_found = starts.new_empty(n_searches, starts.shape[1])
+    loss_found = starts.new_empty(n_searches)
+    n_begun = 0
+    searches = _begin(starts, torch.arange(0, device=x.device))
+    while n_begun < n_searches or len(searches.z):
+        n_new = min(BATCH_SIZES[-1] - len(searches.z), n_searches - n_begun)
+        numbers = torch.arange(n_begun, n_begun + n_new, device=x.device)
+        searches = searches.join(_begin(starts, numbers))
+        n_begun += n_new
 
-    winner = loss_best.view(len(x), n_starts).argmin(1)
-    z = z_best.view(len(x), n_starts, -1)[torch.arange(len(x), device=z.device), winner]
+        n_active = len(searches.z)
+        searches = searches.select(_padding(n_active, x.device))
+        image = searches.number // n_starts
+        loss = partial(loss_of, x=x[image], f_x=f_x[image])
+        for _ in range(n_between):
+            searches = _step(loss, searches, rates)
+        with torch.no_grad():
+            searches = _keep_better(searches, loss(searches.z))
+        searches = searches.select(slice(n_active))
+
+        has_ended = searches.n_taken >= n_steps
+        if tol > 0:
+            has_ended |= searches.loss_best >= (1 - tol) * searches.loss_checked
+        ended = searches.select(has_ended)
+        z_found[ended.number] = ended.z_best
+        loss_found[ended.number] = ended.loss_best
+        searches = searches._replace(loss_checked=searches.loss_best).select(~has_ended)
+
+    winner = loss_found.view(-1, n_starts).argmin(1)
+    z = z_found.view(-1, n_starts, z_found.shape[1])
+    z = z[torch.arange(len(z), device=z.device), winner]
     with torch.no_grad():
-        G_z = generator(z)
-        f_G_z = discriminator.features(G_z)
-        residual = residual_loss(x.double(), G_z.double())
-        discrimination = discrimination_loss(f_x.double(), f_G_z.double())
-    return Inversion(z[:n], G_z[:n], residual[:n], discrimination[:n])
+        G_z = _in_batches(generator, z)
+        f_G_z = _in_batches(discriminator.features, G_z)
+        return Inversion(
+            z,
+            G_z,
+            residual_loss(x.double(), G_z.double()),
+            discrimination_loss(f_x.double(), f_G_z.double()),
+        )
 
 
-def _adam(loss_of, z, *, n_steps, lr, tol):
-    """Minimise ``loss_of(z)`` row by row; return the best rows met and their losses."""
-    optimizer = torch.optim.Adam([z], lr=lr)
-    z_best = z.detach().clone()
-    loss_best = torch.full_like(z[:, 0].detach(), torch.inf)
-    loss_checked = loss_best
-    active = torch.ones_like(loss_best, dtype=torch.bool)
-    for step in range(n_steps + 1):
-        loss = loss_of(z)  # (n,)
-        better = active & (loss.detach() < loss_best)
-        loss_best = torch.where(better, loss.detach(), loss_best)
-        z_best = torch.where(better[:, None], z.detach(), z_best)
-        if step == n_steps:
-            break
-        if tol > 0 and step % CHECK_EVERY == 0:
-            active = active & (loss_best < (1 - tol) * loss_checked)
-            loss_checked = loss_best
-            if not active.any():
-                break
-        (z.grad,) = torch.autograd.grad(loss.sum(), z)
-        optimizer.step()
-    return z_best, loss_best
+def _begin(starts, numbers):
+    """Searches that have taken no step yet."""
+    z = starts[numbers % len(starts)]
+    worst = torch.full_like(z[:, 0], torch.inf)
+    n_taken = torch.zeros_like(numbers)
+    return _Searches(
+        numbers, z, torch.zeros_like(z), torch.zeros_like(z), n_taken, z, worst, worst
+    )
 
 
-def _pad(x, n):
-    """Repeat the last image until there are n."""
-    return torch.cat([x, x[-1:].expand(n - len(x), *x.shape[1:])])
+def _step(loss_of, searches, rates):
+    """One step of Adam in every search; none in those that have taken them all."""
+    z = searches.z.detach().requires_grad_()
+    loss = loss_of(z)
+    (gradient,) = torch.autograd.grad(loss.sum(), z)
+    with torch.no_grad():
+        searches = _keep_better(searches, loss)
+        mean = _BETA_1 * searches.mean + (1 - _BETA_1) * gradient
+        square = _BETA_2 * searches.square + (1 - _BETA_2) * (gradient * gradient)
+        rate, correction = rates[searches.n_taken].unbind(1)
+        step = mean / (square.sqrt() * correction[:, None] + _EPSILON)
+        return searches._replace(
+            z=searches.z - rate[:, None] * step,
+            mean=mean,
+            square=square,
+            n_taken=(searches.n_taken + 1).clamp(max=len(rates) - 1),
+        )
+
+
+def _learning_rates(n_steps, lr):
+    """Adam's factors after t steps, (n_steps + 1, 2), with its bias corrections.
+
+    The last row is for searches that have taken all steps: it moves them no more.
+    """
+    t = torch.arange(1, n_steps + 1, dtype=torch.float64)
+    rate = lr / (1 - _BETA_1**t)
+    correction = 1 / (1 - _BETA_2**t).sqrt()
+    return pad(torch.stack([rate, correction], 1), (0, 0, 0, 1))
+
+
+def _keep_better(searches, loss):
+    better = loss < searches.loss_best
+    return searches._replace(
+        z_best=torch.where(better[:, None], searches.z, searches.z_best),
+        loss_best=torch.where(better, loss.detach(), searches.loss_best),
+    )
+
+
+def _padding(n, device):
+    """Rows 0 to n - 1, the last repeated to make one of BATCH_SIZES."""
+    size = next(size for size in BATCH_SIZES if size >= n)
+    return torch.arange(size, device=device).clamp(max=n - 1)
+
+
+def _in_batches(network, inputs):
+    """Answers of a network for any number of inputs, in batches of fixed sizes."""
+    return torch.cat(
+        [
+            network(batch[_padding(len(batch), batch.device)])[: len(batch)]
+            for batch in inputs.split(BATCH_SIZES[-1])
+        ]
+    )
+
+
+def _fold_batch_norms(layers):
+    """Fold the batch norms of a sequence into the layers before them."""
+    for i, (layer, norm) in enumerate(pairwise(layers)):
+        if getattr(norm, "running_mean", None) is None:
+            continue
+        if (
+            layer._forward_hooks
+            or norm._forward_hooks
+            or getattr(layer, "groups", 1) > 1
+        ):
+            continue
+        if type(norm) is nn.BatchNorm1d and type(layer) is nn.Linear:
+            layers[i] = fuse_linear_bn_eval(layer, norm)
+        elif type(norm) is nn.BatchNorm2d and type(layer) is nn.Conv2d:
+            layers[i] = fuse_conv_bn_eval(layer, norm)
+        elif type(norm) is nn.BatchNorm2d and type(layer) is nn.ConvTranspose2d:
+            layers[i] = fuse_conv_bn_eval(layer, norm, transpose=True)
+        else:
+            continue
+        layers[i + 1] = nn.Identity()
 
 
 class _AlignedLinear(nn.Linear):

@@ -53,7 +53,7 @@ def residual_loss(x, G_z):
     -------
     loss : tensor of shape (n,)
     """
-    return (x - G_z).abs().flatten(1).mean(1)
+    return _mean_absolute(x - G_z)
 
 
 def discrimination_loss(f_x, f_G_z):
@@ -68,10 +68,15 @@ def discrimination_loss(f_x, f_G_z):
     -------
     loss : tensor of shape (n,)
     """
-    return (f_x - f_G_z).abs().flatten(1).mean(1)
+    return _mean_absolute(f_x - f_G_z)
 
 
 def anogan_loss(residual, discrimination, discrimination_weight):
     """AnoGAN's loss, equation (5): (1 - w) * residual + w * discrimination."""
     w = discrimination_weight
     return (1 - w) * residual + w * discrimination
+
+
+def _mean_absolute(difference):
+    # Not flatten(1).mean(1): it would copy images that lie channels last in memory.
+    return difference.abs().mean(tuple(range(1, difference.ndim)))

@@ -45,8 +45,8 @@ class Generator(nn.Module):
         widths = [n_channels, *_widths(n_filters, len(sizes) - 1)]
         h, w = sizes[-1]
         layers = [
-            nn.Linear(latent_dim, widths[-1] * h * w, bias=False),
-            nn.Unflatten(1, (widths[-1], h, w)),
+            nn.Unflatten(1, (latent_dim, 1, 1)),
+            nn.ConvTranspose2d(latent_dim, widths[-1], (h, w), bias=False),
             nn.BatchNorm2d(widths[-1]),
             nn.ReLU(),
         ]

