@@ -91,8 +91,8 @@ class AnoGANDetector(OutlierMixin, BaseEstimator):
         Searches from further random starts; the best code is kept.
 
     tol : float, default=0.0
-        The search for an image ends early once 25 steps have improved its loss by less
-        than this share of it.
+        A search ends early once the last steps, up to 25 of them, have improved the
+        loss by less than this share of it.
 
     discrimination_weight : float in [0, 1], default=0.1
         Weight w of the discrimination term, the paper's lambda:

@@ -8,6 +8,9 @@ from torch import nn
 from sklearn_anogan._inversion import (
     BATCH_SIZES,
     CHECK_EVERY,
+    _begin,
+    _learning_rates,
+    _step,
     inference_form,
     invert,
 )
@@ -242,6 +245,41 @@ def test_inference_form():
     assert all(parameter.requires_grad for parameter in network.parameters())
     for name, value in network.state_dict().items():
         assert torch.equal(value, before[name])
+
+
+def test_steps_never_wait_for_the_host():
+    """On the meta device, reading a value or mixing in the CPU's tensors raises."""
+    G, D = (network.to("meta") for network in networks((1, 8, 8), torch.float32))
+    x = torch.empty(64, 1, 8, 8, device="meta")
+    f_x = D.features(x)
+
+    def loss_of(z):
+        G_z = G(z)
+        return anogan_loss(
+            residual_loss(x, G_z), discrimination_loss(f_x, D.features(G_z)), 0.1
+        )
+
+    starts = torch.empty(2, LATENT_DIM, device="meta")
+    searches = _begin(starts, torch.arange(64, device="meta"))
+    rates = _learning_rates(3, 0.1).to(x)
+    for _ in range(3):
+        searches = _step(loss_of, searches, rates)
+    assert {column.device.type for column in searches} == {"meta"}
+    assert searches.z.shape == (64, LATENT_DIM)
+
+
+@pytest.mark.parametrize("n_starts", [1, 3])
+def test_searches_that_end_make_room(n_starts):
+    """More searches than fit side by side, ending at different times."""
+    G, D = networks((1, 8, 8), torch.float32)
+    starts = torch.rand(n_starts, LATENT_DIM) * 2 - 1
+    x = torch.rand(150, 1, 8, 8) * 2 - 1
+    x[::2] = G(torch.rand(75, LATENT_DIM) * 2 - 1)
+    together = search(G, D, x, starts, n_steps=90, tol=0.05)
+    for i in (0, 1, 63, 64, 100, 149):
+        alone = search(G, D, x[i : i + 1], starts, n_steps=90, tol=0.05)
+        for answer, reference in zip(alone, together, strict=True):
+            assert torch.equal(answer[0], reference[i])
 
 
 def test_works_inside_no_grad():
