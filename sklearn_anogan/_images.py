@@ -29,9 +29,7 @@ class Layout(NamedTuple):
     chw: tuple  # (channels, height, width)
     channels_first: bool  # torch's order rather than scikit-image's
     device: torch.device | None  # of a tensor; None for an array
-    dtype: (
-        torch.dtype
-    )  # of answers: float32 where it holds every value of X, or float64
+    dtype: torch.dtype  # of answers: float32 if it holds X exactly, or float64
 
     def on_cpu(self):
         """The same layout, with tensors on the CPU."""

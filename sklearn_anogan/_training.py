@@ -146,7 +146,7 @@ class GANNet(NeuralNet):
         ``discriminator__*`` are its arguments.
     discriminator_optimizer : torch.optim.Optimizer class
         ``discriminator_optimizer__*`` are its arguments, ``optimizer__*`` those of the
-        generator's optimizer. Both default to ``lr``.
+        generator's optimizer. ``lr`` is the generator's alone.
     adversarial_loss : str
         A key of `ADVERSARIAL_LOSSES`.
     latent_prior : {"uniform", "normal"}
