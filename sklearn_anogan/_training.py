@@ -94,7 +94,6 @@ def train_gan(
         adversarial_loss=adversarial_loss,
         latent_prior=latent_prior,
         lr=lr,
-        discriminator_optimizer__lr=lr,
         # Less momentum than Adam's own, which lets the two networks oscillate (DCGAN).
         optimizer__betas=(0.5, 0.999),
         discriminator_optimizer__betas=(0.5, 0.999),
@@ -146,7 +145,7 @@ class GANNet(NeuralNet):
         ``discriminator__*`` are its arguments.
     discriminator_optimizer : torch.optim.Optimizer class
         ``discriminator_optimizer__*`` are its arguments, ``optimizer__*`` those of the
-        generator's optimizer. ``lr`` is the generator's alone.
+        generator's optimizer. Both learn at the rate ``lr`` unless told otherwise.
     adversarial_loss : str
         A key of `ADVERSARIAL_LOSSES`.
     latent_prior : {"uniform", "normal"}

@@ -223,6 +223,7 @@ def test_inference_form():
         nn.Sequential(nn.ConvTranspose2d(3, 4, 3), nn.BatchNorm2d(4)),
         nn.Conv2d(4, 2, 2, bias=False),
         nn.BatchNorm2d(2, affine=False),
+        nn.Conv2d(2, 2, 1),
         nn.BatchNorm2d(2, track_running_stats=False),
         nn.Conv2d(2, 4, 1, groups=2),
         nn.BatchNorm2d(4),
