@@ -309,7 +309,7 @@ class AnoGANDetector(OutlierMixin, BaseEstimator):
             than `image_shape`, fewer than two images or nothing but one constant; if a
             parameter, the device or a network class cannot be used.
         FloatingPointError
-            If training diverged.
+            If training diverged, or a network answers with NaN or infinity.
         """
         with _unchanged_on_failure(self):
             return self._fit(X)
@@ -385,6 +385,8 @@ class AnoGANDetector(OutlierMixin, BaseEstimator):
         ValueError, TypeError
             If X is not numeric and finite, holds images of another shape than in `fit`,
             or values so far outside the training range that float32 cannot hold them.
+        FloatingPointError
+            If a network answers with NaN or infinity.
         """
         return self._combine(self.score_terms(X))
 

@@ -19,7 +19,7 @@ from sklearn.utils import check_array
 _BLOCK_VALUES = 2**20
 
 #: Scaled values beyond this leave too little of float32's range for the networks.
-_LARGEST_SCALED = 1e30
+_LARGEST_SCALED = 1e20
 
 
 class Layout(NamedTuple):

@@ -71,7 +71,7 @@ def inference_form(network, device):
     Batch norms are folded into the layers before them, and the linear layers' rows are
     aligned. Convolutions keep their weights channels last, which is faster.
     """
-    network = copy.deepcopy(network).to(device).eval().requires_grad_(False)
+    network = copy.deepcopy(network).to(device).eval()
     for module in list(network.modules()):
         if isinstance(module, nn.Sequential):
             _fold_batch_norms(module)
@@ -113,6 +113,11 @@ def invert(
     Returns
     -------
     inversion : Inversion
+
+    Raises
+    ------
+    FloatingPointError
+        If a network answers with NaN or infinity.
     """
     n_starts, n_searches = len(starts), len(x) * len(starts)
     x = x.contiguous(memory_format=torch.channels_last)
@@ -164,12 +169,15 @@ def invert(
     with torch.no_grad():
         G_z = _in_batches(generator, z)
         f_G_z = _in_batches(discriminator.features, G_z)
-        return Inversion(
-            z,
-            G_z,
-            residual_loss(x.double(), G_z.double()),
-            discrimination_loss(f_x.double(), f_G_z.double()),
+        residual = residual_loss(x.double(), G_z.double())
+        discrimination = discrimination_loss(f_x.double(), f_G_z.double())
+    if not (residual + discrimination).isfinite().all():
+        raise FloatingPointError(
+            f"{type(generator).__name__} or {type(discriminator).__name__} answered "
+            "with NaN or infinity. Train networks whose answers are finite for every "
+            "latent code and image."
         )
+    return Inversion(z, G_z, residual, discrimination)
 
 
 def _begin(starts, numbers):

@@ -81,6 +81,13 @@ def train_gan(
     )
     _check_class("generator", generator, ["latent_dim", *for_both])
     _check_class("discriminator", discriminator, for_both)
+    for callback in callbacks or ():
+        named = callback[-1] if isinstance(callback, tuple) else callback
+        if not hasattr(named, "on_train_begin"):
+            raise ValueError(
+                "callbacks must hold skorch callbacks, or tuples of a name and a "
+                f"callback, got {callback!r}."
+            )
     batch_size = min(batch_size, len(dataset))
     if max_epochs == "auto":
         n_batches = len(dataset) // batch_size
@@ -214,6 +221,8 @@ class GANNet(NeuralNet):
             ("optimizer", self.module_),
             ("discriminator_optimizer", self.discriminator_),
         ]:
+            if not any(p.requires_grad for p in module.parameters()):
+                raise ValueError(f"{type(module).__name__} has no parameters to train.")
             args, kwargs = self.get_params_for_optimizer(
                 name, module.named_parameters()
             )
@@ -282,8 +291,8 @@ def resolve_device(device):
         torch.zeros(1, device=resolved, dtype=torch.float64).item()
     except (RuntimeError, AssertionError, ImportError, TypeError) as error:
         raise ValueError(
-            f"device={device!r} cannot be used here: {str(error).splitlines()[0]} Use "
-            "'auto' or 'cpu'."
+            f"device={device!r} cannot be used here: "
+            f"{str(error).splitlines()[0].rstrip('.')}. Use 'auto' or 'cpu'."
         ) from error
     return resolved
 

@@ -283,6 +283,16 @@ def test_searches_that_end_make_room(n_starts):
             assert torch.equal(answer[0], reference[i])
 
 
+@pytest.mark.parametrize("which", ["generator", "discriminator"])
+def test_networks_that_answer_nan(which):
+    G, D = networks((1, 8, 8), torch.float32)
+    broken = G if which == "generator" else D.features
+    broken.register_forward_hook(lambda module, args, output: output * torch.nan)
+    starts = torch.zeros(1, LATENT_DIM)
+    with pytest.raises(FloatingPointError, match="Generator or Discriminator answered"):
+        search(G, D, torch.rand(3, 1, 8, 8), starts)
+
+
 def test_works_inside_no_grad():
     G, D = networks((1, 8, 8), torch.float32)
     x, starts = torch.rand(2, 1, 8, 8), torch.rand(1, LATENT_DIM)

@@ -242,6 +242,12 @@ def test_scoring_callback(dataset):
     assert net.history[:, "n_images"] == [178, 178]
 
 
+@pytest.mark.parametrize("callback", [3, ("name", "callback")])
+def test_what_is_no_callback(dataset, callback):
+    with pytest.raises(ValueError, match=r"callbacks must hold skorch callbacks.*got"):
+        train(dataset, callbacks=[callback])
+
+
 def test_gradient_clipping(dataset):
     """Callbacks see the gradients of both networks, and may change them."""
     clipped = train(dataset, callbacks=[GradientNormClipping(1e-30)], max_epochs=1)
@@ -323,6 +329,12 @@ class ReturnsTwoMaps(Discriminator):
         return x, x
 
 
+class IsFrozen(Generator):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.requires_grad_(False)
+
+
 class HasNoFeatures(nn.Module):
     def __init__(self, n_channels, height, width, n_filters):
         super().__init__()
@@ -351,6 +363,7 @@ class ReturnsOneFeature(Discriminator):
             r"ReturnsFlatImages.forward must.*\(2, 1, 8, 8\)",
         ),
         ({"generator": ReturnsNaN}, "ReturnsNaN.forward must.*returned NaN or inf"),
+        ({"generator": IsFrozen}, "IsFrozen has no parameters to train"),
         ({"generator": nn.Linear}, "generator=Linear must be.*keywords latent_dim"),
         ({"generator": int}, "generator=int must be a torch.nn.Module class"),
         ({"discriminator": ReturnsTwoMaps}, "features must.*returned a tuple"),
