@@ -4,22 +4,24 @@
 
 import copy
 from contextlib import contextmanager
+from functools import partial
 from numbers import Integral, Real
 
 import numpy as np
 import torch
 from joblib import effective_n_jobs
 from sklearn.base import BaseEstimator, OutlierMixin, _fit_context
-from sklearn.utils import Bunch, check_random_state, check_scalar, gen_batches
+from sklearn.utils import Bunch, check_random_state, check_scalar
 from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.parallel import Parallel, delayed
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from ._blocks import Search, invert_in_blocks
 from ._images import TrainingImages, ValueRange, check_image_shape, check_images
-from ._inversion import BATCH_SIZES, inference_form, invert
+from ._inference import inference_form
+from ._inversion import explore, n_candidates_that_fit
 from ._losses import ADVERSARIAL_LOSSES, anogan_loss
 from ._networks import DenseDiscriminator, DenseGenerator, Discriminator, Generator
-from ._training import resolve_device, sample_prior, train_gan
+from ._training import resolve_devices, sample_prior, train_gan
 
 __all__ = ["AnoGANDetector"]
 
@@ -80,7 +82,13 @@ class AnoGANDetector(OutlierMixin, BaseEstimator):
     inversion : {"search"}, default="search"
         How latent codes are found: by gradient descent, as in the paper.
 
-    search_steps : int, default=100
+    n_candidates : int, default=4096
+        Generated images that the search learns from once for each fit: it starts from
+        the nearest of them, and steps in coordinates in which the generator changes
+        about equally fast in all directions. Of large images, as many as take 64 MB.
+        1 is the paper's search, from a random start and in plain coordinates.
+
+    search_steps : int, default=25
         Gradient steps of the search from each start, at most (the paper: 500). With 0,
         the images of the starts themselves are compared.
 
@@ -88,11 +96,11 @@ class AnoGANDetector(OutlierMixin, BaseEstimator):
         Learning rate of the search's Adam.
 
     n_restarts : int, default=0
-        Searches from further random starts; the best code is kept.
+        Searches from further starts, the next nearest; the best code is kept.
 
     tol : float, default=0.0
-        A search ends early once the last steps, up to 25 of them, have improved the
-        loss by less than this share of it.
+        A search ends early once five steps have improved its loss by less than this
+        share of it.
 
     discrimination_weight : float in [0, 1], default=0.1
         Weight w of the discrimination term, the paper's lambda:
@@ -106,15 +114,19 @@ class AnoGANDetector(OutlierMixin, BaseEstimator):
         Whether `fit` goes on with the networks of the last call instead of new ones;
         the value range of the first fit is kept, the optimizers start afresh.
 
-    device : str or torch.device, default="auto"
-        Where to train and search. "auto" takes a CUDA device where there is one.
+    device : str, torch.device or list of them, default="auto"
+        Where to train and search. "auto" takes a CUDA device where there is one. Of a
+        list, the first one trains, and all of them search.
 
     n_jobs : int, default=None
-        Blocks of images searched at the same time by threads. One block already keeps
-        several cores busy. See scikit-learn's glossary for None and -1.
+        Blocks of images searched at the same time: by threads, which share torch's
+        cores between them, or by the backend of :func:`joblib.parallel_config`. One
+        block already keeps several cores busy, so this pays with many of them or on a
+        cluster. See scikit-learn's glossary for None and -1.
 
     verbose : int, default=0
-        With 1, training prints a table of its losses, a line for each epoch.
+        With 1, training prints a table of its losses, a line for each epoch, and
+        scoring shows a progress bar.
 
     random_state : int, RandomState instance or None, default=None
         Decides the networks' weights, the batches, the starts of the search and the
@@ -165,8 +177,8 @@ class AnoGANDetector(OutlierMixin, BaseEstimator):
     the same latent codes, and the search treats each one on its own.
 
     The paper sums absolute differences in both terms; here they are means, so that
-    ``discrimination_weight`` means the same at every image size. Its settings are
-    ``search_steps=500``.
+    ``discrimination_weight`` means the same at every image size. Its search is
+    ``n_candidates=1, search_steps=500``.
 
     A ``generator`` class takes ``latent_dim``, ``n_channels``, ``height``, ``width``
     and ``n_filters`` as keywords and maps codes (n, latent_dim) to images (n,
@@ -217,6 +229,7 @@ class AnoGANDetector(OutlierMixin, BaseEstimator):
         "lr": [Interval(Real, 0, None, closed="neither")],
         "callbacks": [list, None],
         "inversion": [StrOptions({"search"})],
+        "n_candidates": [Interval(Integral, 1, None, closed="left")],
         "search_steps": [Interval(Integral, 0, None, closed="left")],
         "search_lr": [Interval(Real, 0, None, closed="neither")],
         "n_restarts": [Interval(Integral, 0, None, closed="left")],
@@ -227,7 +240,7 @@ class AnoGANDetector(OutlierMixin, BaseEstimator):
             Interval(Real, 0, 0.5, closed="right"),
         ],
         "warm_start": ["boolean"],
-        "device": [str, torch.device],
+        "device": [str, torch.device, list, tuple],
         "n_jobs": [Integral, None],
         "verbose": ["verbose"],
         "random_state": ["random_state"],
@@ -248,7 +261,8 @@ class AnoGANDetector(OutlierMixin, BaseEstimator):
         lr=2e-4,
         callbacks=None,
         inversion="search",
-        search_steps=100,
+        n_candidates=4096,
+        search_steps=25,
         search_lr=0.05,
         n_restarts=0,
         tol=0.0,
@@ -272,6 +286,7 @@ class AnoGANDetector(OutlierMixin, BaseEstimator):
         self.lr = lr
         self.callbacks = callbacks
         self.inversion = inversion
+        self.n_candidates = n_candidates
         self.search_steps = search_steps
         self.search_lr = search_lr
         self.n_restarts = n_restarts
@@ -316,7 +331,7 @@ class AnoGANDetector(OutlierMixin, BaseEstimator):
 
     def _fit(self, X):
         effective_n_jobs(self.n_jobs)  # fails now rather than after the training
-        device = resolve_device(self.device)
+        device, *_ = resolve_devices(self.device)
         resume = self.warm_start and hasattr(self, "generator_")
         images = self._check_images(X, reset=True)
         if resume and images.layout.chw != self._sample_layout.chw:
@@ -356,6 +371,7 @@ class AnoGANDetector(OutlierMixin, BaseEstimator):
         )
         self.history_ = net.history
         self._sample_layout = images.layout.on_cpu()
+        self._explored = {}
 
         calibration = rng.permutation(len(images))[:_MAX_CALIBRATION]
         scores = self._combine(self._score_terms(images, calibration))
@@ -451,7 +467,7 @@ class AnoGANDetector(OutlierMixin, BaseEstimator):
         z : ndarray of shape (n, latent_dim), float32
         """
         images = self._check_images(X, reset=False)
-        return self._invert(images, lambda x, found: found.z).numpy()
+        return self._invert(images, _code).numpy()
 
     def reconstruct(self, X):
         """Generate the nearest normal image for each image.
@@ -467,10 +483,9 @@ class AnoGANDetector(OutlierMixin, BaseEstimator):
             In the units of X; floating point also for integer images.
         """
         images = self._check_images(X, reset=False)
-        layout, to_user = images.layout, self._value_range.to_user
-        return layout.restore(
-            self._invert(images, lambda x, found: to_user(found.G_z).to(layout.dtype))
-        )
+        layout = images.layout
+        keep = partial(_image, value_range=self._value_range, dtype=layout.dtype)
+        return layout.restore(self._invert(images, keep))
 
     def anomaly_map(self, X):
         """Show where images differ from the nearest generated ones.
@@ -489,14 +504,13 @@ class AnoGANDetector(OutlierMixin, BaseEstimator):
         images = self._check_images(X, reset=False)
         is_rows = len(self.image_shape_) == 1
         layout = images.layout if is_rows else images.layout.grey()
-        half_width = self._value_range.half_width
-
-        def difference(x, found):
-            in_units = (x - found.G_z).abs().cpu() * half_width
-            in_units = in_units if is_rows else in_units.mean(1, keepdim=True)
-            return in_units.to(layout.dtype)
-
-        return layout.restore(self._invert(images, difference))
+        keep = partial(
+            _difference,
+            half_width=self._value_range.half_width,
+            over_channels=not is_rows,
+            dtype=layout.dtype,
+        )
+        return layout.restore(self._invert(images, keep))
 
     def sample(self, n_samples=1, random_state=None):
         """Draw images from the generator.
@@ -523,9 +537,7 @@ class AnoGANDetector(OutlierMixin, BaseEstimator):
         check_scalar(n_samples, "n_samples", Integral, min_val=1)
         z = self._draw(n_samples, _random_state(random_state).randint(2**31 - 1))
         with torch.no_grad():
-            x = torch.cat(
-                [self.generator_(block) for block in z.split(BATCH_SIZES[-1])]
-            )
+            x = torch.cat([self.generator_(block) for block in z.split(64)])
         return self._sample_layout.restore(self._value_range.to_user(x))
 
     def _check_images(self, X, *, reset):
@@ -548,46 +560,50 @@ class AnoGANDetector(OutlierMixin, BaseEstimator):
 
     @torch.inference_mode(False)
     def _invert(self, images, keep, index=None):
-        """Search the images at ``index``, block by block.
+        """Search the images at ``index``.
 
         Every image passes here, on its way to every answer: ``keep(x, found)`` picks
         from a block and its `Inversion` what to return.
         """
-        index = np.arange(len(images)) if index is None else index
-        device = resolve_device(self.device)
-        G = inference_form(self.generator_, device)
-        D = inference_form(self.discriminator_, device)
-        # The same starts for every image: with its own, a score would depend on the
-        # image's place in X.
-        starts = self._draw(self.n_restarts + 1, self._start_seed).to(device)
-
-        def invert_block(block):
-            x = self._value_range.to_network(images.read(index[block]), device)
-            found = invert(
-                G,
-                D,
-                x,
-                starts,
-                n_steps=self.search_steps,
-                lr=self.search_lr,
-                tol=self.tol,
-                discrimination_weight=self.discrimination_weight,
-            )
-            return keep(x, found).cpu()
-
-        return torch.cat(
-            Parallel(n_jobs=self.n_jobs, prefer="threads")(
-                delayed(invert_block)(block)
-                for block in gen_batches(len(index), images.block_size(BATCH_SIZES[-1]))
-            )
+        return invert_in_blocks(
+            [self._search_on(device) for device in resolve_devices(self.device)],
+            images,
+            np.arange(len(images)) if index is None else index,
+            self._value_range,
+            keep,
+            n_jobs=self.n_jobs,
+            verbose=self.verbose,
+            n_starts=self.n_restarts + 1,
+            n_steps=self.search_steps,
+            lr=self.search_lr,
+            tol=self.tol,
+            discrimination_weight=self.discrimination_weight,
         )
 
+    def _search_on(self, device):
+        """What the search needs on a device; candidates are explored once a fit."""
+        G = inference_form(self.generator_, device)
+        D = inference_form(self.discriminator_, device)
+        n_starts = self.n_restarts + 1
+        n_candidates = n_candidates_that_fit(self.n_candidates, self.n_features_in_)
+        n_candidates = max(n_candidates, n_starts)
+        is_plain = n_candidates == n_starts
+        # Networks compare by identity: others in their place are explored anew.
+        key = (self.generator_, self.discriminator_, device, n_candidates, is_plain)
+        if key not in self._explored:
+            # The same candidates for every image: with its own, a score would depend
+            # on the image's place in X.
+            z = self._draw(n_candidates, self._start_seed).to(device)
+            self._explored[key] = explore(G, D, z, n_starts)
+        return Search(G, D, self._explored[key])
+
+    def __getstate__(self):
+        # What can be explored again is not worth its megabytes in a pickle.
+        state = super().__getstate__()
+        return state | {"_explored": {}} if "_explored" in state else state
+
     def _score_terms(self, images, index=None):
-        residual, discrimination = self._invert(
-            images,
-            lambda x, found: torch.stack([found.residual, found.discrimination], 1),
-            index,
-        ).T.numpy()
+        residual, discrimination = self._invert(images, _terms, index).T.numpy()
         return Bunch(residual=residual, discrimination=discrimination)
 
     def _combine(self, terms):
@@ -597,6 +613,24 @@ class AnoGANDetector(OutlierMixin, BaseEstimator):
         """Latent codes from the prior, on the CPU."""
         rng = torch.Generator().manual_seed(seed)
         return sample_prior(n, *self._prior, rng=rng)
+
+
+def _code(x, found):
+    return found.z
+
+
+def _terms(x, found):
+    return torch.stack([found.residual, found.discrimination], 1)
+
+
+def _image(x, found, value_range, dtype):
+    return value_range.to_user(found.G_z).to(dtype)
+
+
+def _difference(x, found, half_width, over_channels, dtype):
+    in_units = (x - found.G_z).abs().cpu() * half_width
+    in_units = in_units.mean(1, keepdim=True) if over_channels else in_units
+    return in_units.to(dtype)
 
 
 def _random_state(random_state):

@@ -2,39 +2,48 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Latent search: from images back to the latent codes that come closest to them.
 
-Pure functions of frozen networks, images, starts and settings. No image ever sees
-another one: the loss is a sum over images, Adam works element by element, and batch
-norm uses its running statistics. Rounding does not see the others either: the networks
-always get one of a few fixed numbers of images, and linear layers are padded so that
-the rows of their matrices are aligned alike, because the linear algebra underneath adds
-up numbers in an order that depends on both.
+Pure functions of frozen networks, images, candidates and settings. No image ever sees
+another one: the loss is a sum over images, Adam works element by element, batch norm
+uses its running statistics, and `_inference` sees to it that rounding does not depend
+on the others either.
 """
 
-import copy
 from functools import partial
-from itertools import pairwise
-from math import ceil
 from typing import NamedTuple
 
+import numpy as np
 import torch
+from sklearn.covariance import ledoit_wolf
 from torch import nn
-from torch.nn.functional import linear, pad
-from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
+from torch.nn.functional import pad
 
+from ._inference import (
+    AlignedLinear,
+    find_exact_batches,
+    in_batches,
+    intraop_threads,
+    padding,
+)
 from ._losses import anogan_loss, discrimination_loss, residual_loss
 
-#: Numbers of images that the networks are ever given. The largest is how many searches
-#: run side by side; the others are for the last ones of a block.
-BATCH_SIZES = (32, 64)
+#: Steps between two looks at which searches have converged.
+CHECK_EVERY = 5
 
-#: Most steps between two looks at which searches have ended.
-CHECK_EVERY = 25
+#: Adam's decay rates, shorter than its usual ones for a search of few steps, and the
+#: term that keeps its quotient finite.
+_BETA_1, _BETA_2, _EPSILON = 0.8, 0.9, 1e-8
 
-#: Columns of a padded matrix come in multiples of this, 64 bytes of float32.
-_ALIGNMENT = 16
+#: Numbers in the images of all candidates, at most: 64 MB.
+_CANDIDATE_VALUES = 2**24
 
-#: Adam's decay rates and the term that keeps its quotient finite.
-_BETA_1, _BETA_2, _EPSILON = 0.9, 0.999, 1e-8
+
+class Candidates(NamedTuple):
+    """What is known of the latent space before any search."""
+
+    z: torch.Tensor  # (n, latent_dim)
+    similarity: nn.Module | None  # images (m, ...) -> (m, n), the higher, the nearer
+    coordinates: nn.Module  # steps u of the search -> steps in z
+    exact_batches: dict  # number of threads -> answer of `find_exact_batches`
 
 
 class Inversion(NamedTuple):
@@ -50,11 +59,12 @@ class _Searches(NamedTuple):
     """The state of searches under way, one of them in each row."""
 
     number: torch.Tensor  # (m,), of image and start: image * n_starts + start
-    z: torch.Tensor  # (m, latent_dim)
+    z: torch.Tensor  # (m, latent_dim), the start
+    u: torch.Tensor  # (m, latent_dim), the way gone since, in the coordinates
     mean: torch.Tensor  # (m, latent_dim), Adam's mean of the gradients
     square: torch.Tensor  # (m, latent_dim), Adam's mean of their squares
-    n_taken: torch.Tensor  # (m,), steps
-    z_best: torch.Tensor  # (m, latent_dim)
+    n_seen: torch.Tensor  # (m,), codes tried
+    u_best: torch.Tensor  # (m, latent_dim)
     loss_best: torch.Tensor  # (m,)
     loss_checked: torch.Tensor  # (m,), loss_best at the last look
 
@@ -65,50 +75,105 @@ class _Searches(NamedTuple):
         return _Searches(*map(torch.cat, zip(self, other, strict=True)))
 
 
-def inference_form(network, device):
-    """A frozen copy of a network on ``device``, as `invert` wants it.
-
-    Batch norms are folded into the layers before them, and the linear layers' rows are
-    aligned. Convolutions keep their weights channels last, which is faster.
-    """
-    network = copy.deepcopy(network).to(device).eval()
-    for module in list(network.modules()):
-        if isinstance(module, nn.Sequential):
-            _fold_batch_norms(module)
-    for module in network.modules():
-        if type(module) is nn.Linear:
-            # Its weight, its hooks and its name stay what a network may rely on.
-            module.__class__ = _AlignedLinear
-    return network.requires_grad_(False).to(memory_format=torch.channels_last)
-
-
 @torch.enable_grad()
-def invert(
-    generator, discriminator, x, starts, *, n_steps, lr, tol, discrimination_weight
-):
-    """Search the latent codes whose generated images come closest to ``x``.
+def explore(generator, discriminator, z, n_starts):
+    """Learn from generated images where a search should start and how it should step.
 
-    From every start, Adam takes at most ``n_steps`` steps down the AnoGAN loss; the
-    best code met anywhere on the way is kept for each image. A search that has ended
-    makes room for the next one at once.
+    The images of all candidates are kept, to start from the nearest. A step is taken in
+    coordinates u, dz = C u, in which the generator changes about equally fast in all
+    directions: with M = E[J^T J] of its Jacobian J over the candidates,
+    C = M^(-1/4), scaled to leave the mean length of a step as it is. M is estimated by
+    E[g g^T] of gradients g = J^T s with random signs s (Hutchinson's estimator).
 
     Parameters
     ----------
     generator, discriminator : modules
         As `inference_form` makes them. See `_networks` for their contract.
+    z : tensor of shape (n, latent_dim)
+        Codes drawn from the prior. With no more than `n_starts` of them, there is no
+        choice: the search is the paper's, plain steps in z from random starts.
+    n_starts : int
+        Searches for each image.
+
+    Returns
+    -------
+    candidates : Candidates
+
+    Raises
+    ------
+    FloatingPointError
+        If the generator answers with NaN or infinity.
+    """
+    n_threads, sizes = exact_batches = find_exact_batches(generator, discriminator, z)
+    exact_batches = {torch.get_num_threads(): exact_batches}
+    if len(z) <= n_starts:
+        return Candidates(z, None, nn.Identity(), exact_batches)
+    rng = torch.Generator().manual_seed(0)
+    images, gradients = [], []
+    with intraop_threads(n_threads):
+        for batch in z.split(sizes[-1]):
+            batch = batch[padding(len(batch), sizes, z.device)].requires_grad_()
+            G_z = generator(batch)
+            signs = torch.randint(2, G_z.shape, generator=rng).to(G_z) * 2 - 1
+            (gradient,) = torch.autograd.grad((G_z * signs).sum(), batch)
+            images.append(G_z.detach().flatten(1))
+            gradients.append(gradient)
+    images, gradients = torch.cat(images)[: len(z)], torch.cat(gradients)[: len(z)]
+    _check_finite(generator, discriminator, images.sum() + gradients.sum())
+    # The nearest image has the largest x . G(z) - |G(z)|^2 / 2.
+    nearest = AlignedLinear.of(images, -images.square().sum(1) / 2)
+    similarity = nn.Sequential(nn.Flatten(), nearest)
+    coordinates = AlignedLinear.of(_coordinates(gradients.cpu()).to(z))
+    return Candidates(z, similarity, coordinates, exact_batches)
+
+
+def n_candidates_that_fit(n_candidates, n_values):
+    """How many candidates are kept of images with so many numbers."""
+    return max(1, min(n_candidates, _CANDIDATE_VALUES // n_values))
+
+
+@torch.enable_grad()
+def invert(
+    generator,
+    discriminator,
+    candidates,
+    x,
+    *,
+    n_starts,
+    n_steps,
+    lr,
+    tol,
+    discrimination_weight,
+    largest_batch=None,
+):
+    """Search the latent codes whose generated images come closest to ``x``.
+
+    From every start, Adam takes at most ``n_steps`` steps down the AnoGAN loss; the
+    best code met anywhere on the way is kept for each image. A search that has ended
+    makes room for the next one.
+
+    Parameters
+    ----------
+    generator, discriminator : modules
+        As `inference_form` makes them. See `_networks` for their contract.
+    candidates : Candidates
+        Of `explore`.
     x : tensor of shape (n, channels, height, width)
         Images, in [-1, 1] where they lie in the training range.
-    starts : tensor of shape (n_starts, latent_dim)
-        Every image is searched from each of these codes.
+    n_starts : int
+        Every image is searched from so many of the candidates, the nearest ones.
     n_steps : int
         Largest number of gradient steps from each start; 0 compares the starts.
     lr : float
         Learning rate of Adam.
     tol : float
-        A search ends when up to CHECK_EVERY steps have improved its loss by less than
-        this share. 0 takes all steps.
+        A search ends when CHECK_EVERY steps have improved its loss by less than this
+        share. 0 takes all steps.
     discrimination_weight : float in [0, 1]
         The paper's lambda.
+    largest_batch : int or None
+        Most searches side by side, if memory is short. Below the smallest size that
+        rounds like the others, the last bits may change.
 
     Returns
     -------
@@ -119,98 +184,136 @@ def invert(
     FloatingPointError
         If a network answers with NaN or infinity.
     """
-    n_starts, n_searches = len(starts), len(x) * len(starts)
-    x = x.contiguous(memory_format=torch.channels_last)
-    with torch.no_grad():
-        f_x = _in_batches(discriminator.features, x)
-
-    def loss_of(z, x, f_x):
-        G_z = generator(z)
-        return anogan_loss(
-            residual_loss(x, G_z),
-            discrimination_loss(f_x, discriminator.features(G_z)),
+    workers_threads = torch.get_num_threads()
+    if workers_threads not in candidates.exact_batches:
+        candidates.exact_batches[workers_threads] = find_exact_batches(
+            generator, discriminator, candidates.z
+        )
+    n_threads, sizes = candidates.exact_batches[workers_threads]
+    if largest_batch is not None:
+        fitting = tuple(size for size in sizes if size <= largest_batch)
+        sizes = fitting or (largest_batch,)
+    # Exact float32 in convolutions, unless the user has chosen TF32 for products.
+    conv_flags = torch.backends.cudnn.flags(
+        enabled=torch.backends.cudnn.enabled,
+        deterministic=True,
+        allow_tf32=torch.backends.cuda.matmul.allow_tf32,
+    )
+    with intraop_threads(n_threads), conv_flags:
+        return _invert(
+            generator,
+            discriminator,
+            candidates,
+            x.contiguous(memory_format=torch.channels_last),
+            sizes,
+            n_starts,
+            _learning_rates(n_steps, lr).to(x),
+            tol,
             discrimination_weight,
         )
 
-    # The same number of steps, CHECK_EVERY at most, between any two looks.
-    n_between = ceil(n_steps / max(1, ceil(n_steps / CHECK_EVERY)))
-    rates = _learning_rates(n_steps, lr).to(x)
-    z_found = starts.new_empty(n_searches, starts.shape[1])
+
+def _invert(
+    generator, discriminator, candidates, x, sizes, n_starts, rates, tol, weight
+):
+    n_searches, n_steps = len(x) * n_starts, len(rates) - 1
+    with torch.no_grad():
+        f_x = in_batches(discriminator.features, x, sizes)
+        starts = _find_starts(candidates, x, n_starts, sizes)
+
+    def loss_of(z, u, x, f_x):
+        G_z = generator(z + candidates.coordinates(u))
+        return anogan_loss(
+            residual_loss(x, G_z),
+            discrimination_loss(f_x, discriminator.features(G_z)),
+            weight,
+        )
+
+    u_found = starts.new_empty(starts.shape)
     loss_found = starts.new_empty(n_searches)
     n_begun = 0
     searches = _begin(starts, torch.arange(0, device=x.device))
-    while n_begun < n_searches or len(searches.z):
-        n_new = min(BATCH_SIZES[-1] - len(searches.z), n_searches - n_begun)
+    while n_begun < n_searches or len(searches.u):
+        n_new = min(sizes[-1] - len(searches.u), n_searches - n_begun)
         numbers = torch.arange(n_begun, n_begun + n_new, device=x.device)
         searches = searches.join(_begin(starts, numbers))
         n_begun += n_new
 
-        n_active = len(searches.z)
-        searches = searches.select(_padding(n_active, x.device))
+        n_active = len(searches.u)
+        searches = searches.select(padding(n_active, sizes, x.device))
         image = searches.number // n_starts
-        loss = partial(loss_of, x=x[image], f_x=f_x[image])
-        for _ in range(n_between):
+        loss = partial(loss_of, searches.z, x=x[image], f_x=f_x[image])
+        for _ in range(CHECK_EVERY if tol > 0 else n_steps + 1):
             searches = _step(loss, searches, rates)
-        with torch.no_grad():
-            searches = _keep_better(searches, loss(searches.z))
         searches = searches.select(slice(n_active))
 
-        has_ended = searches.n_taken >= n_steps
+        has_ended = searches.n_seen > n_steps
         if tol > 0:
             has_ended |= searches.loss_best >= (1 - tol) * searches.loss_checked
         ended = searches.select(has_ended)
-        z_found[ended.number] = ended.z_best
+        u_found[ended.number] = ended.u_best
         loss_found[ended.number] = ended.loss_best
         searches = searches._replace(loss_checked=searches.loss_best).select(~has_ended)
 
     winner = loss_found.view(-1, n_starts).argmin(1)
-    z = z_found.view(-1, n_starts, z_found.shape[1])
-    z = z[torch.arange(len(z), device=z.device), winner]
+    winner += n_starts * torch.arange(len(x), device=x.device)
     with torch.no_grad():
-        G_z = _in_batches(generator, z)
-        f_G_z = _in_batches(discriminator.features, G_z)
+        z = starts[winner]
+        z = z + in_batches(candidates.coordinates, u_found[winner], sizes)
+        G_z = in_batches(generator, z, sizes)
+        f_G_z = in_batches(discriminator.features, G_z, sizes)
         residual = residual_loss(x.double(), G_z.double())
         discrimination = discrimination_loss(f_x.double(), f_G_z.double())
-    if not (residual + discrimination).isfinite().all():
-        raise FloatingPointError(
-            f"{type(generator).__name__} or {type(discriminator).__name__} answered "
-            "with NaN or infinity. Train networks whose answers are finite for every "
-            "latent code and image."
-        )
+    _check_finite(generator, discriminator, residual + discrimination)
     return Inversion(z, G_z, residual, discrimination)
 
 
-def _begin(starts, numbers):
-    """Searches that have taken no step yet."""
-    z = starts[numbers % len(starts)]
-    worst = torch.full_like(z[:, 0], torch.inf)
-    n_taken = torch.zeros_like(numbers)
-    return _Searches(
-        numbers, z, torch.zeros_like(z), torch.zeros_like(z), n_taken, z, worst, worst
+def _find_starts(candidates, x, n_starts, sizes):
+    """The codes that the images are searched from, image by image."""
+    if candidates.similarity is None:
+        return candidates.z[:n_starts].repeat(len(x), 1)
+    # In batches also because a row of similarities is as long as the candidates many.
+    nearest = in_batches(
+        lambda batch: candidates.similarity(batch).topk(n_starts).indices, x, sizes
     )
+    return candidates.z[nearest.flatten()]
+
+
+def _begin(starts, numbers):
+    """Searches that have tried no code yet."""
+    z = starts[numbers]
+    zero = torch.zeros_like(z)
+    worst = torch.full_like(z[:, 0], torch.inf)
+    n_seen = torch.zeros_like(numbers)
+    return _Searches(numbers, z, zero, zero, zero, n_seen, zero, worst, worst)
 
 
 def _step(loss_of, searches, rates):
-    """One step of Adam in every search; none in those that have taken them all."""
-    z = searches.z.detach().requires_grad_()
-    loss = loss_of(z)
-    (gradient,) = torch.autograd.grad(loss.sum(), z)
+    """Try the code of every search and take one step of Adam, or none after the last.
+
+    No value is read by the host, nor made there: a GPU is never waited for.
+    """
+    u = searches.u.detach().requires_grad_()
+    loss = loss_of(u)
+    (gradient,) = torch.autograd.grad(loss.sum(), u)
     with torch.no_grad():
-        searches = _keep_better(searches, loss)
+        better = loss < searches.loss_best
         mean = _BETA_1 * searches.mean + (1 - _BETA_1) * gradient
         square = _BETA_2 * searches.square + (1 - _BETA_2) * (gradient * gradient)
-        rate, correction = rates[searches.n_taken].unbind(1)
+        rate, correction = rates[searches.n_seen.clamp(max=len(rates) - 1)].unbind(1)
         step = mean / (square.sqrt() * correction[:, None] + _EPSILON)
         return searches._replace(
-            z=searches.z - rate[:, None] * step,
+            u=searches.u - rate[:, None] * step,
             mean=mean,
             square=square,
-            n_taken=(searches.n_taken + 1).clamp(max=len(rates) - 1),
+            n_seen=searches.n_seen + 1,
+            u_best=torch.where(better[:, None], searches.u, searches.u_best),
+            loss_best=torch.where(better, loss, searches.loss_best).detach(),
         )
 
 
 def _learning_rates(n_steps, lr):
-    """Adam's factors after t steps, (n_steps + 1, 2), with its bias corrections.
+    """Adam's factors of step t, (n_steps + 1, 2), with its bias corrections.
 
     The last row is for searches that have taken all steps: it moves them no more.
     """
@@ -220,61 +323,21 @@ def _learning_rates(n_steps, lr):
     return pad(torch.stack([rate, correction], 1), (0, 0, 0, 1))
 
 
-def _keep_better(searches, loss):
-    better = loss < searches.loss_best
-    return searches._replace(
-        z_best=torch.where(better[:, None], searches.z, searches.z_best),
-        loss_best=torch.where(better, loss.detach(), searches.loss_best),
-    )
+def _coordinates(gradients):
+    """C = M^(-1/4) of M = E[g g^T], up to a rotation, and of mean square length 1."""
+    M, _ = ledoit_wolf(gradients.double().numpy(), assume_centered=True)
+    eigenvalues, directions = np.linalg.eigh(M)
+    if eigenvalues[-1] <= 0:  # an image that is always the same
+        return torch.eye(len(M))
+    lengths = np.maximum(eigenvalues, 1e-6 * eigenvalues[-1]) ** -0.25
+    lengths /= np.sqrt(np.mean(lengths**2))
+    return torch.from_numpy(directions * lengths)
 
 
-def _padding(n, device):
-    """Rows 0 to n - 1, the last repeated to make one of BATCH_SIZES."""
-    size = next(size for size in BATCH_SIZES if size >= n)
-    return torch.arange(size, device=device).clamp(max=n - 1)
-
-
-def _in_batches(network, inputs):
-    """Answers of a network for any number of inputs, in batches of fixed sizes."""
-    return torch.cat(
-        [
-            network(batch[_padding(len(batch), batch.device)])[: len(batch)]
-            for batch in inputs.split(BATCH_SIZES[-1])
-        ]
-    )
-
-
-def _fold_batch_norms(layers):
-    """Fold the batch norms of a sequence into the layers before them."""
-    for i, (layer, norm) in enumerate(pairwise(layers)):
-        if getattr(norm, "running_mean", None) is None:
-            continue
-        if (
-            layer._forward_hooks
-            or norm._forward_hooks
-            or getattr(layer, "groups", 1) > 1
-        ):
-            continue
-        if type(norm) is nn.BatchNorm1d and type(layer) is nn.Linear:
-            layers[i] = fuse_linear_bn_eval(layer, norm)
-        elif type(norm) is nn.BatchNorm2d and type(layer) is nn.Conv2d:
-            layers[i] = fuse_conv_bn_eval(layer, norm)
-        elif type(norm) is nn.BatchNorm2d and type(layer) is nn.ConvTranspose2d:
-            layers[i] = fuse_conv_bn_eval(layer, norm, transpose=True)
-        else:
-            continue
-        layers[i + 1] = nn.Identity()
-
-
-class _AlignedLinear(nn.Linear):
-    """A linear layer padded with zeros to sizes that are multiples of _ALIGNMENT.
-
-    Matrix products over rows of other lengths round a row differently depending on
-    where it starts in memory, and so on its place in the batch.
-    """
-
-    def forward(self, x):
-        n_in, n_out = -self.in_features % _ALIGNMENT, -self.out_features % _ALIGNMENT
-        weight = pad(self.weight, (0, n_in, 0, n_out))
-        x = linear(pad(x, (0, n_in)), weight)[..., : self.out_features]
-        return x if self.bias is None else x + self.bias
+def _check_finite(generator, discriminator, answers):
+    if not answers.isfinite().all():
+        raise FloatingPointError(
+            f"{type(generator).__name__} or {type(discriminator).__name__} answered "
+            "with NaN or infinity. Train networks whose answers are finite for every "
+            "latent code and image."
+        )

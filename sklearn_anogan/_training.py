@@ -297,6 +297,15 @@ def resolve_device(device):
     return resolved
 
 
+def resolve_devices(devices):
+    """The torch devices of a list, or of a single one, as `resolve_device`."""
+    if not isinstance(devices, list | tuple):
+        return [resolve_device(devices)]
+    if not devices:
+        raise ValueError("device=[] names no device. Use 'auto' or 'cpu'.")
+    return [resolve_device(device) for device in devices]
+
+
 def as_batch(batch):
     """Collate function of a data set that hands out whole batches."""
     return batch

@@ -5,13 +5,18 @@ import pytest
 import torch
 from torch import nn
 
+from sklearn_anogan._inference import (
+    CPU_BATCHES,
+    AlignedLinear,
+    inference_form,
+    intraop_threads,
+)
 from sklearn_anogan._inversion import (
-    BATCH_SIZES,
     CHECK_EVERY,
     _begin,
     _learning_rates,
     _step,
-    inference_form,
+    explore,
     invert,
 )
 from sklearn_anogan._losses import anogan_loss, discrimination_loss, residual_loss
@@ -38,9 +43,12 @@ def networks(shape, dtype=torch.float64, pair=(Generator, Discriminator)):
     return inference_form(G, "cpu"), inference_form(D, "cpu")
 
 
-def search(G, D, x, starts, **changes):
+def search(G, D, x, codes, *, n_starts=None, **changes):
+    """Search from all codes in plain steps, or from the nearest of them."""
     settings = {"n_steps": 30, "lr": 0.05, "tol": 0, "discrimination_weight": 0.1}
-    return invert(G, D, x, starts, **(settings | changes))
+    n_starts = n_starts or len(codes)
+    candidates = explore(G, D, codes, n_starts)
+    return invert(G, D, candidates, x, n_starts=n_starts, **(settings | changes))
 
 
 def search_one_by_one(G, D, image, starts, n_steps, lr, w):
@@ -48,7 +56,7 @@ def search_one_by_one(G, D, image, starts, n_steps, lr, w):
     best = (np.inf, None)
     for start in starts:
         z = start[None].clone().requires_grad_()
-        adam = torch.optim.Adam([z], lr=lr)
+        adam = torch.optim.Adam([z], lr=lr, betas=(0.8, 0.9))
         for step in range(n_steps + 1):
             G_z = G(z)
             residual = (image - G_z).abs().mean()
@@ -144,21 +152,21 @@ def test_no_steps_compares_the_starts():
         ((37, 1, 1), (DenseGenerator, DenseDiscriminator)),
     ],
 )
-@pytest.mark.parametrize("n_starts", [1, 2])
-def test_an_image_never_sees_the_others(shape, pair, n_starts):
+@pytest.mark.parametrize("n_codes, n_starts", [(1, 1), (2, 2), (150, 1), (150, 2)])
+def test_an_image_never_sees_the_others(shape, pair, n_codes, n_starts):
     """The same bits alone, in any block and at any place of it, in float32."""
     G, D = networks(shape, torch.float32, pair)
-    x = torch.rand(BATCH_SIZES[-1], *shape) * 2 - 1
-    starts = torch.rand(n_starts, LATENT_DIM) * 2 - 1
-    together = search(G, D, x, starts)
+    x = torch.rand(CPU_BATCHES[-1], *shape) * 2 - 1
+    codes = torch.rand(n_codes, LATENT_DIM) * 2 - 1
+    together = search(G, D, x, codes, n_starts=n_starts)
     for images in [
         torch.arange(5),
         torch.tensor([7]),
-        torch.arange(BATCH_SIZES[-1]).flip(0),
-        torch.randperm(BATCH_SIZES[-1]),
+        torch.arange(CPU_BATCHES[-1]).flip(0),
+        torch.randperm(CPU_BATCHES[-1]),
         torch.tensor([31, 3, 3, 3, 11]),
     ]:
-        found = search(G, D, x[images], starts)
+        found = search(G, D, x[images], codes, n_starts=n_starts)
         for answer, reference in zip(found, together, strict=True):
             assert torch.equal(answer, reference[images])
 
@@ -183,69 +191,137 @@ def test_tol_stops_each_image_on_its_own():
 def test_tol_saves_steps():
     """Once every image has converged no more steps are taken."""
     G, D = networks((1, 8, 8), torch.float32)
-    starts = torch.rand(1, LATENT_DIM) * 2 - 1
+    start = torch.rand(1, LATENT_DIM) * 2 - 1
+    candidates = explore(G, D, start, 1)
+    settings = {"n_starts": 1, "lr": 0.05, "discrimination_weight": 0.1}
     calls = []
     G.register_forward_hook(lambda *args: calls.append(1))
-    search(G, D, G(starts), starts, n_steps=500, tol=0.01)
-    assert len(calls) < 3 * CHECK_EVERY
+    invert(G, D, candidates, G(start), n_steps=500, tol=0.01, **settings)
+    assert len(calls) < 4 * CHECK_EVERY
 
 
-class Unusual(nn.Module):
-    """Uses its linear layers in ways that only a real linear layer allows."""
+def test_starts_from_the_nearest_candidates():
+    G, D = networks((1, 8, 8))
+    codes = torch.rand(300, LATENT_DIM, dtype=torch.float64) * 2 - 1
+    x = torch.rand(70, 1, 8, 8, dtype=torch.float64) * 2 - 1
+    distances = torch.cdist(x.flatten(1), G(codes).flatten(1))
+    found = search(G, D, x, codes, n_starts=1, n_steps=0)
+    assert torch.equal(found.z, codes[distances.argmin(1)])
+    # Of several, the one with the smallest loss.
+    found = search(G, D, x, codes, n_starts=3, n_steps=0)
+    nearest = distances.topk(3, largest=False).indices
+    for i, image in enumerate(x):
+        G_z = G(codes[nearest[i]])
+        features = discrimination_loss(D.features(image[None]), D.features(G_z))
+        losses = anogan_loss(residual_loss(image, G_z), features, 0.1)
+        assert torch.equal(found.z[i], codes[nearest[i, losses.argmin()]])
 
-    def __init__(self):
+
+def test_few_codes_are_the_papers_search():
+    """No candidates to choose from: random starts and plain steps."""
+    G, D = networks((1, 8, 8))
+    codes = torch.rand(2, LATENT_DIM, dtype=torch.float64) * 2 - 1
+    assert isinstance(explore(G, D, codes, 2).coordinates, nn.Identity)
+    assert not isinstance(explore(G, D, codes, 1).coordinates, nn.Identity)
+
+
+class Linear(nn.Module):
+    """Generator x = A z of 1x3 images."""
+
+    def __init__(self, A):
         super().__init__()
-        self.first, self.second = nn.Linear(10, 7), nn.Linear(7, 3)
-        self.attention = nn.TransformerEncoderLayer(3, 1, 5, batch_first=True)
-        self.first.register_forward_hook(lambda module, args, output: 3 * output)
+        self.A = nn.Parameter(A)
 
-    def forward(self, x):
-        x = self.first(x)[:, : self.second.in_features]
-        x = nn.functional.linear(x, self.second.weight, self.second.bias)
-        return self.attention(x[:, None])
+    def forward(self, z):
+        return (z @ self.A.T).view(len(z), 1, 1, -1)
 
 
-def test_inference_form_of_unusual_networks():
+class NoFeatures(nn.Module):
+    def features(self, x):
+        return x.new_zeros(len(x), 1) * x.sum()
+
+
+def test_coordinates_even_out_the_generator():
+    """C C^T is (A^T A)^(-1/2), scaled to a mean square length of 1."""
+    Q, _ = torch.linalg.qr(torch.arange(9.0).view(3, 3).sin().double())
+    A = torch.diag(torch.tensor([1.0, 4.0, 9.0], dtype=torch.float64)) @ Q
+    codes = torch.zeros(20_000, 3, dtype=torch.float64)
+    C = explore(Linear(A), NoFeatures(), codes, 1).coordinates.weight
+    wanted = Q.T @ torch.diag(torch.tensor([1, 1 / 4, 1 / 9]).double()) @ Q
+    wanted *= 3 / wanted.trace()
+    torch.testing.assert_close(C @ C.T, wanted, rtol=0.05, atol=0.01)
+    collapsed = explore(Linear(0 * A), NoFeatures(), codes[:100], 1)
+    assert torch.equal(collapsed.coordinates.weight, torch.eye(3).double())
+
+
+def test_exploring_saves_steps():
+    """Fewer steps from the nearest candidate end lower than many from a random start.
+
+    The generator is far more sensitive in some directions than in others.
+    """
     torch.manual_seed(0)
-    network, x = Unusual().eval(), torch.randn(4, 10)
-    torch.testing.assert_close(inference_form(network, "cpu")(x), network(x))
+    directions, _ = torch.linalg.qr(torch.randn(8, 8))
+    G = Linear(torch.randn(40, 8) * 2.0 ** -torch.arange(8.0) @ directions)
+    x = G(torch.rand(50, 8) * 2 - 1).detach()
+    codes = torch.rand(500, 8) * 2 - 1
+    explored = search(G, NoFeatures(), x, codes, n_starts=1, n_steps=25)
+    plain = search(G, NoFeatures(), x, codes[:1], n_steps=50)
+    assert explored.residual.mean() < plain.residual.mean() / 2
 
 
-def test_inference_form():
-    """A frozen copy that computes what the network computes, without batch norms."""
-    torch.manual_seed(0)
-    network = nn.Sequential(
-        nn.Linear(10, 7),
-        nn.BatchNorm1d(7),
-        nn.ReLU(),
-        nn.Linear(7, 12, bias=False),
-        nn.Unflatten(1, (3, 2, 2)),
-        nn.Sequential(nn.ConvTranspose2d(3, 4, 3), nn.BatchNorm2d(4)),
-        nn.Conv2d(4, 2, 2, bias=False),
-        nn.BatchNorm2d(2, affine=False),
-        nn.Conv2d(2, 2, 1),
-        nn.BatchNorm2d(2, track_running_stats=False),
-        nn.Conv2d(2, 4, 1, groups=2),
-        nn.BatchNorm2d(4),
-    ).double()
-    network[1].weight.data.uniform_(1, 2)
-    network[5][1].bias.data.uniform_(1, 2)
-    for _ in range(3):
-        network(3 + 2 * torch.randn(20, 10, dtype=torch.float64))
-    before = {name: value.clone() for name, value in network.state_dict().items()}
-    form = inference_form(network, "cpu")
-    x = torch.randn(4, 10, dtype=torch.float64)
-    torch.testing.assert_close(form(x), network.eval()(x))
-    n_norms = [
-        sum("BatchNorm" in type(module).__name__ for module in net.modules())
-        for net in (network, form)
-    ]
-    assert n_norms == [5, 2]  # those over batch statistics or groups cannot be folded
-    assert not form.training
-    assert not any(parameter.requires_grad for parameter in form.parameters())
-    assert all(parameter.requires_grad for parameter in network.parameters())
-    for name, value in network.state_dict().items():
-        assert torch.equal(value, before[name])
+@pytest.mark.parametrize("limit", [1, 3, 8, 20])
+def test_fewer_side_by_side(limit):
+    """A limit of batches changes no bit, down to the smallest size that is exact."""
+    G, D = networks((1, 8, 8), torch.float32)
+    x, codes = torch.rand(20, 1, 8, 8) * 2 - 1, torch.rand(100, LATENT_DIM) * 2 - 1
+    largest = []
+    G.register_forward_hook(lambda module, args, output: largest.append(len(output)))
+    candidates = explore(G, D, codes, 2)
+    settings = {"n_starts": 2, "n_steps": 5, "lr": 0.05, "tol": 0.0}
+    settings["discrimination_weight"] = 0.1
+    free = invert(G, D, candidates, x, **settings)
+    largest.clear()
+    limited = invert(G, D, candidates, x, largest_batch=limit, **settings)
+    assert max(largest) <= limit
+    if limit >= CPU_BATCHES[0]:
+        assert torch.equal(limited.z, free.z)
+    else:
+        torch.testing.assert_close(limited.z, free.z, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("n_threads", [1, 3, 4])
+def test_threads_change_no_bit(n_threads):
+    G, D = networks((1, 8, 8), torch.float32)
+    x, codes = torch.rand(20, 1, 8, 8) * 2 - 1, torch.rand(100, LATENT_DIM) * 2 - 1
+    candidates = explore(G, D, codes, 1)
+    settings = {"n_starts": 1, "n_steps": 10, "lr": 0.05, "tol": 0.0}
+    settings["discrimination_weight"] = 0.1
+    reference = invert(G, D, candidates, x, **settings)
+    with intraop_threads(n_threads):
+        found = invert(G, D, candidates, x, **settings)
+    for answer, wanted in zip(found, reference, strict=True):
+        assert torch.equal(answer, wanted)
+
+
+def test_convolutions_are_exact_and_deterministic():
+    """On a GPU, too: no TF32 unless it is the user's choice for matrix products."""
+    G, D = networks((1, 8, 8), torch.float32)
+    seen = set()
+
+    def look(*args):
+        flags = torch.backends.cudnn
+        seen.add((flags.allow_tf32, flags.deterministic))
+
+    G.register_forward_hook(look)
+    candidates = explore(G, D, torch.zeros(1, LATENT_DIM), 1)
+    seen.clear()
+    before = torch.backends.cudnn.allow_tf32
+    settings = {"n_starts": 1, "n_steps": 1, "lr": 0.05, "tol": 0.0}
+    invert(
+        G, D, candidates, torch.rand(2, 1, 8, 8), discrimination_weight=0.1, **settings
+    )
+    assert seen == {(torch.backends.cuda.matmul.allow_tf32, True)}
+    assert torch.backends.cudnn.allow_tf32 == before
 
 
 def test_steps_never_wait_for_the_host():
@@ -254,19 +330,21 @@ def test_steps_never_wait_for_the_host():
     x = torch.empty(64, 1, 8, 8, device="meta")
     f_x = D.features(x)
 
-    def loss_of(z):
-        G_z = G(z)
+    coordinates = AlignedLinear.of(torch.empty(LATENT_DIM, LATENT_DIM, device="meta"))
+
+    def loss_of(u):
+        G_z = G(coordinates(u))
         return anogan_loss(
             residual_loss(x, G_z), discrimination_loss(f_x, D.features(G_z)), 0.1
         )
 
-    starts = torch.empty(2, LATENT_DIM, device="meta")
+    starts = torch.empty(64, LATENT_DIM, device="meta")
     searches = _begin(starts, torch.arange(64, device="meta"))
     rates = _learning_rates(3, 0.1).to(x)
     for _ in range(3):
         searches = _step(loss_of, searches, rates)
     assert {column.device.type for column in searches} == {"meta"}
-    assert searches.z.shape == (64, LATENT_DIM)
+    assert searches.u.shape == (64, LATENT_DIM)
 
 
 @pytest.mark.parametrize("n_starts", [1, 3])
@@ -288,9 +366,11 @@ def test_networks_that_answer_nan(which):
     G, D = networks((1, 8, 8), torch.float32)
     broken = G if which == "generator" else D.features
     broken.register_forward_hook(lambda module, args, output: output * torch.nan)
-    starts = torch.zeros(1, LATENT_DIM)
+    x = torch.rand(3, 1, 8, 8)
     with pytest.raises(FloatingPointError, match="Generator or Discriminator answered"):
-        search(G, D, torch.rand(3, 1, 8, 8), starts)
+        search(G, D, x, torch.zeros(1, LATENT_DIM))
+    with pytest.raises(FloatingPointError, match="Generator or Discriminator answered"):
+        search(G, D, x, torch.rand(100, LATENT_DIM), n_starts=1)
 
 
 def test_works_inside_no_grad():

@@ -1,0 +1,181 @@
+# Authors: The sklearn-anogan developers
+# SPDX-License-Identifier: BSD-3-Clause
+"""The latent search of any number of images: blocks, memory, workers and devices."""
+
+from math import ceil
+from typing import NamedTuple
+
+import psutil
+import torch
+from joblib import effective_n_jobs
+from joblib.parallel import get_active_backend
+from sklearn.utils import gen_batches
+from sklearn.utils.parallel import Parallel, delayed
+from torch import nn
+from tqdm import tqdm
+
+from ._inference import intraop_threads, largest_batch_on
+from ._inversion import Candidates, invert
+
+#: Share of the free memory that the searches of all workers may take.
+_MEMORY_SHARE = 0.5
+
+
+class Search(NamedTuple):
+    """All that one device needs to search."""
+
+    generator: nn.Module  # as `inference_form` makes it
+    discriminator: nn.Module  # as `inference_form` makes it
+    candidates: Candidates
+
+
+def invert_in_blocks(
+    searches, images, index, value_range, keep, *, n_jobs, verbose, **settings
+):
+    """Search images block by block, so that memory does not grow with their number.
+
+    Parameters
+    ----------
+    searches : list of Search
+        One for each device; the blocks are dealt out to them in turn.
+    images : Images
+    index : ndarray of shape (n,)
+        Which of the images.
+    value_range : ValueRange
+    keep : callable
+        ``keep(x, found)`` picks from a block and its `Inversion` a tensor with what to
+        return. Has to be picklable, as workers may be other processes.
+    n_jobs : int or None
+        Workers of joblib; threads, unless its configuration names a backend.
+    verbose : int
+        Show a progress bar.
+    **settings
+        Of `invert`.
+
+    Returns
+    -------
+    kept : tensor of shape (n, ...)
+        On the CPU.
+
+    Raises
+    ------
+    MemoryError
+        If a single image does not fit into memory.
+    """
+    n_workers = effective_n_jobs(n_jobs)
+    backend, _ = get_active_backend(prefer="threads")
+    n_threads = None
+    if len(searches) > 1:  # a thread for each device keeps all of them busy
+        n_workers = max(n_workers, len(searches))
+    elif getattr(backend, "supports_sharedmem", False) and n_workers > 1:
+        n_threads = max(1, torch.get_num_threads() // n_workers)
+    largest_batch = _fitting_batch(searches[0], n_workers)
+    size = images.block_size(at_least=largest_batch)
+    # Every worker gets its share, but none a batch that is not full.
+    size = min(size, largest_batch * ceil(len(index) / n_workers / largest_batch))
+    blocks = (images.read(index[block]) for block in gen_batches(len(index), size))
+    tasks = (
+        delayed(_invert_block)(
+            value_range.to_network(block, block.device),
+            searches[i % len(searches)],
+            keep,
+            n_threads,
+            largest_batch,
+            settings,
+        )
+        for i, block in enumerate(blocks)
+    )
+    parallel = Parallel(
+        n_jobs=n_workers if len(searches) > 1 else n_jobs,
+        prefer="threads",
+        return_as="generator",
+    )
+    kept = []
+    with (
+        intraop_threads(None),
+        tqdm(total=len(index), unit=" images", disable=not verbose) as progress,
+    ):
+        for part in parallel(tasks):
+            kept.append(part)
+            progress.update(len(part))
+    return torch.cat(kept)
+
+
+def _invert_block(x, search, keep, n_threads, largest_batch, settings):
+    """Search a block, in ever smaller parts for as long as memory does not suffice."""
+    device = search.candidates.z.device
+    begin, size, kept = 0, len(x), []
+    with intraop_threads(n_threads):
+        while begin < len(x):
+            try:
+                part = x[begin : begin + size].to(device)
+                found = invert(*search, part, largest_batch=largest_batch, **settings)
+                kept.append(keep(part, found).cpu())
+                begin += size
+                continue
+            except (MemoryError, RuntimeError) as error:
+                if isinstance(error, torch.AcceleratorError):
+                    raise _device_failed(device, error) from error
+                if not _is_out_of_memory(error):
+                    raise
+                if largest_batch == 1:
+                    raise _too_large(x, device) from error
+            # Not in the except block, where the error holds on to the memory.
+            size = largest_batch = largest_batch // 2
+            if device.type == "cuda":
+                torch.cuda.empty_cache()
+    return torch.cat(kept)
+
+
+def _fitting_batch(search, n_workers):
+    """Most searches side by side for which the memory at hand is enough."""
+    z = search.candidates.z
+    n_bytes = 0
+
+    def count(tensor):
+        nonlocal n_bytes
+        n_bytes += tensor.nbytes
+        return tensor
+
+    with (
+        torch.enable_grad(),
+        torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor),
+    ):
+        search.discriminator.features(search.generator(z[:1].clone().requires_grad_()))
+    n_fitting = _MEMORY_SHARE * _free_memory(z.device) / n_workers / max(1, n_bytes)
+    largest = largest_batch_on(z.device)
+    while largest > max(1, n_fitting):
+        largest //= 2
+    return largest
+
+
+def _free_memory(device):
+    """Bytes."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    return psutil.virtual_memory().available
+
+
+def _is_out_of_memory(error):
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(
+        text in str(error)
+        for text in ("DefaultCPUAllocator", "not enough memory", "ALLOC_FAILED")
+    )
+
+
+def _too_large(x, device):
+    channels, height, width = x.shape[1:]
+    return MemoryError(
+        f"The search of a single image of {height} x {width} pixels and {channels} "
+        f"channel(s) does not fit into the memory of device {str(device)!r}, of which "
+        f"{_free_memory(device) / 2**30:.2f} GiB are free. Use smaller images or "
+        "patches of them, fewer n_filters, or a device with more memory."
+    )
+
+
+def _device_failed(device, error):
+    return RuntimeError(
+        f"Device {str(device)!r} failed during the search: {error} The detector is "
+        "unchanged: score again on another device, for example device='cpu', in a new "
+        "process if this one cannot use the device any more."
+    )
