@@ -33,6 +33,9 @@ CHECK_EVERY = 5
 #: term that keeps its quotient finite.
 _BETA_1, _BETA_2, _EPSILON = 0.8, 0.9, 1e-8
 
+#: Fewest steps that are worth recording as a CUDA graph, which costs about three.
+_FEWEST_GRAPHED = 8
+
 #: Numbers in the images of all candidates, at most: 64 MB.
 _CANDIDATE_VALUES = 2**24
 
@@ -243,8 +246,8 @@ def _invert(
         searches = searches.select(padding(n_active, sizes, x.device))
         image = searches.number // n_starts
         loss = partial(loss_of, searches.z, x=x[image], f_x=f_x[image])
-        for _ in range(CHECK_EVERY if tol > 0 else n_steps + 1):
-            searches = _step(loss, searches, rates)
+        step = partial(_step, loss, rates=rates)
+        searches = _repeat(step, searches, CHECK_EVERY if tol > 0 else n_steps + 1)
         searches = searches.select(slice(n_active))
 
         has_ended = searches.n_seen > n_steps
@@ -286,6 +289,35 @@ def _begin(starts, numbers):
     worst = torch.full_like(z[:, 0], torch.inf)
     n_seen = torch.zeros_like(numbers)
     return _Searches(numbers, z, zero, zero, zero, n_seen, zero, worst, worst)
+
+
+def _repeat(step, searches, n_steps):
+    """Take steps; on a GPU by replaying a graph of the first one's kernels.
+
+    The kernels of small networks end sooner than Python launches the next ones.
+    """
+    device = searches.u.device
+    if device.type != "cuda" or n_steps < _FEWEST_GRAPHED:
+        for _ in range(n_steps):
+            searches = step(searches)
+        return searches
+    with torch.cuda.device(device):
+        searches = _Searches(*(column.clone() for column in searches))
+        # Libraries set themselves up in the first steps, which cannot be recorded.
+        warm_up = torch.cuda.Stream()
+        warm_up.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(warm_up):
+            for _ in range(2):
+                step(searches)
+        torch.cuda.current_stream().wait_stream(warm_up)
+        graph = torch.cuda.CUDAGraph()
+        # Threads with other devices go on meanwhile.
+        with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+            for column, moved in zip(searches, step(searches), strict=True):
+                column.copy_(moved)
+        for _ in range(n_steps):
+            graph.replay()
+        return searches
 
 
 def _step(loss_of, searches, rates):

@@ -382,6 +382,17 @@ def test_works_inside_no_grad():
 
 
 @pytest.mark.gpu
+def test_graphed_steps_are_steps(monkeypatch):
+    G, D = (inference_form(net, "cuda") for net in networks((1, 8, 8), torch.float32))
+    x, codes = torch.rand(9, 1, 8, 8).cuda(), torch.rand(100, LATENT_DIM).cuda()
+    graphed = search(G, D, x, codes, n_starts=1)
+    monkeypatch.setattr("sklearn_anogan._inversion._FEWEST_GRAPHED", 10_000)
+    stepped = search(G, D, x, codes, n_starts=1)
+    for answer, reference in zip(graphed, stepped, strict=True):
+        assert torch.equal(answer, reference)
+
+
+@pytest.mark.gpu
 def test_on_a_gpu():
     G, D = networks((1, 8, 8), torch.float32)
     x, starts = torch.rand(5, 1, 8, 8), torch.rand(2, LATENT_DIM)

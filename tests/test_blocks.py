@@ -1,0 +1,244 @@
+import re
+
+import distributed
+import joblib
+import numpy as np
+import pytest
+import torch
+
+from sklearn_anogan import AnoGANDetector, _blocks
+
+
+@pytest.fixture(scope="module")
+def images():
+    return np.random.RandomState(0).normal(size=(150, 8, 8))
+
+
+@pytest.fixture
+def detector(images):
+    settings = {"latent_dim": 4, "n_filters": 4, "max_epochs": 1, "search_steps": 3}
+    return AnoGANDetector(**settings, random_state=0).fit(images)
+
+
+@pytest.fixture
+def small_blocks(monkeypatch):
+    """Blocks of no more images than are searched side by side."""
+    monkeypatch.setattr("sklearn_anogan._images._BLOCK_VALUES", 1)
+
+
+class OutOfMemory:
+    """`invert` that fails with more than so many searches side by side."""
+
+    def __init__(self, monkeypatch, n_fitting, error):
+        self.n_fitting, self.error, self.calls = n_fitting, error, []
+        self.invert = _blocks.invert
+        monkeypatch.setattr(_blocks, "invert", self)
+
+    def __call__(self, G, D, candidates, x, *, largest_batch, **settings):
+        self.calls.append((len(x), largest_batch))
+        if largest_batch > self.n_fitting:
+            raise self.error
+        return self.invert(G, D, candidates, x, largest_batch=largest_batch, **settings)
+
+
+OUT_OF_MEMORY = [
+    torch.OutOfMemoryError("CUDA out of memory"),
+    MemoryError(),
+    RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9"),
+    RuntimeError("CUDNN_STATUS_ALLOC_FAILED"),
+]
+
+
+@pytest.mark.parametrize("error", OUT_OF_MEMORY)
+def test_short_memory_means_smaller_batches(detector, images, monkeypatch, error):
+    """The search goes on in halves, to the same bits as long as they are exact."""
+    scores = detector.score_samples(images)
+    memory = OutOfMemory(monkeypatch, 16, error)
+    np.testing.assert_array_equal(detector.score_samples(images), scores)
+    assert memory.calls[:3] == [(150, 64), (32, 32), (16, 16)]
+    assert memory.calls[3:] == [(16, 16)] * 8 + [(6, 16)]
+    memory.n_fitting = 1
+    np.testing.assert_allclose(detector.score_samples(images[:5]), scores[:5])
+
+
+def test_an_image_that_does_not_fit(detector, images, monkeypatch):
+    memory = OutOfMemory(monkeypatch, 0, OUT_OF_MEMORY[0])
+    message = "single image of 8 x 8 pixels and 1 channel.* device 'cpu'.*GiB are free"
+    with pytest.raises(MemoryError, match=message):
+        detector.score_samples(images)
+    assert [batch for _, batch in memory.calls] == [64, 32, 16, 8, 4, 2, 1]
+    memory.n_fitting = 64
+    assert np.isfinite(detector.score_samples(images)).all()
+
+
+def test_a_device_that_is_lost(detector, images, monkeypatch):
+    memory = OutOfMemory(monkeypatch, 0, torch.AcceleratorError("unspecified failure"))
+    with pytest.raises(RuntimeError, match="'cpu' failed .*: unspecified failure The"):
+        detector.score_samples(images)
+    memory.n_fitting = 64
+    assert np.isfinite(detector.score_samples(images)).all()
+
+
+def test_other_errors_speak_for_themselves(detector, images, monkeypatch):
+    memory = OutOfMemory(monkeypatch, 0, RuntimeError("something else"))
+    with pytest.raises(RuntimeError, match=r"^something else$"):
+        detector.score_samples(images)
+    assert len(memory.calls) == 1
+
+
+def test_batches_fit_the_memory_at_hand(detector, images, monkeypatch):
+    scores = detector.score_samples(images)
+    memory = OutOfMemory(monkeypatch, 64, None)
+    detector.score_samples(images)
+    assert {batch for _, batch in memory.calls} == {64}
+
+    memory.calls.clear()
+    search = detector._search_on(torch.device("cpu"))
+    n_bytes = []
+    with (
+        torch.enable_grad(),
+        torch.autograd.graph.saved_tensors_hooks(
+            lambda tensor: n_bytes.append(tensor.nbytes) or tensor,
+            lambda tensor: tensor,
+        ),
+    ):
+        search.discriminator.features(
+            search.generator(torch.zeros(1, 4).requires_grad_())
+        )
+    monkeypatch.setattr(_blocks, "_free_memory", lambda device: 20 * 2 * sum(n_bytes))
+    np.testing.assert_array_equal(detector.score_samples(images), scores)
+    assert {batch for _, batch in memory.calls} == {16}
+    detector.set_params(n_jobs=2).score_samples(images)
+    assert memory.calls[-1][1] == 8
+
+
+@pytest.mark.usefixtures("small_blocks")
+@pytest.mark.parametrize("n_jobs", [None, 2])
+def test_images_are_read_as_they_are_needed(detector, images, monkeypatch, n_jobs):
+    """However many images: only a few blocks are ahead of the search."""
+    X = np.resize(images, (30 * 64, 8, 8))
+    n_read, most_ahead = [0], [0]
+    read = type(detector._check_images(X, reset=False)).read
+    invert = _blocks.invert
+    n_done = [0]
+
+    def counting_read(self, index):
+        n_read[0] += len(index)
+        return read(self, index)
+
+    def counting_invert(G, D, candidates, x, **settings):
+        most_ahead[0] = max(most_ahead[0], n_read[0] - n_done[0])
+        found = invert(G, D, candidates, x, **settings)
+        n_done[0] += len(x)
+        return found
+
+    monkeypatch.setattr("sklearn_anogan._images.Images.read", counting_read)
+    monkeypatch.setattr(_blocks, "invert", counting_invert)
+    detector.set_params(n_jobs=n_jobs).score_samples(X)
+    assert n_done[0] == len(X)
+    assert most_ahead[0] <= 64 * (1 if n_jobs is None else 8)
+
+
+@pytest.mark.usefixtures("small_blocks")
+@pytest.mark.parametrize("changes", [{"n_jobs": 2}, {"n_jobs": 3}, {"n_jobs": -1}])
+def test_workers_change_no_bit(detector, images, changes):
+    n_threads = torch.get_num_threads()
+    scores = detector.score_samples(images)
+    np.testing.assert_array_equal(
+        detector.set_params(**changes).score_samples(images), scores
+    )
+    assert torch.get_num_threads() == n_threads
+
+
+def test_threads_share_the_cores(detector, images, monkeypatch):
+    """Workers in threads never use more cores than one would."""
+    seen = []
+    invert = _blocks.invert
+
+    def look(*args, **settings):
+        seen.append(torch.get_num_threads())
+        return invert(*args, **settings)
+
+    monkeypatch.setattr(_blocks, "invert", look)
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(4)
+        detector.set_params(n_jobs=2).score_samples(images)
+        assert seen == [2, 2]
+        assert torch.get_num_threads() == 4
+    finally:
+        torch.set_num_threads(before)
+
+
+def fail(*args, **settings):
+    raise AssertionError("The search runs in this process.")
+
+
+def test_other_processes_change_no_bit(detector, images, monkeypatch):
+    scores = detector.score_samples(images)
+    maps = detector.anomaly_map(images)
+    monkeypatch.setattr(_blocks, "invert", fail)
+    with joblib.parallel_config(backend="loky", n_jobs=2):
+        np.testing.assert_array_equal(detector.score_samples(images), scores)
+        np.testing.assert_array_equal(detector.anomaly_map(images), maps)
+
+
+def test_dask_cluster(detector, images, monkeypatch):
+    """Two processes of a real cluster: the bits of one process."""
+    scores = detector.score_samples(images)
+    reconstructions = detector.reconstruct(images)
+    monkeypatch.setattr(_blocks, "invert", fail)
+    with (
+        distributed.LocalCluster(
+            n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None
+        ) as cluster,
+        distributed.Client(cluster),
+        joblib.parallel_config(backend="dask"),
+    ):
+        np.testing.assert_array_equal(detector.score_samples(images), scores)
+        np.testing.assert_array_equal(detector.reconstruct(images), reconstructions)
+
+
+def test_list_of_devices(detector, images, monkeypatch):
+    """Blocks are dealt out to the devices in turn."""
+    scores = detector.score_samples(images)
+    detector.set_params(device=["cpu", torch.device("cpu")])
+    monkeypatch.setattr("sklearn_anogan._images._BLOCK_VALUES", 1)
+    seen = []
+    invert_block = _blocks._invert_block
+
+    def look(x, search, *args):
+        seen.append(search.generator)
+        return invert_block(x, search, *args)
+
+    monkeypatch.setattr(_blocks, "_invert_block", look)
+    np.testing.assert_array_equal(detector.score_samples(images), scores)
+    assert len(seen) == 3
+    assert len(set(seen)) == 2
+    assert detector.fit(images).score_samples(images).shape == (150,)
+    with pytest.raises(ValueError, match=r"device=\[\] names no device"):
+        detector.set_params(device=[]).score_samples(images)
+    with pytest.raises(ValueError, match="'cuda:77' cannot be used"):
+        detector.set_params(device=["cpu", "cuda:77"]).score_samples(images)
+
+
+def test_progress(detector, images, capsys):
+    detector.score_samples(images)
+    assert capsys.readouterr() == ("", "")
+    detector.set_params(verbose=1).score_samples(images)
+    bar = capsys.readouterr().err
+    assert "150/150" in bar
+    assert re.search(r"[\d.]+ images/s", bar)
+
+
+@pytest.mark.gpu
+def test_several_gpus(detector, images):
+    scores = detector.set_params(device="cuda").score_samples(images)
+    names = [f"cuda:{i}" for i in range(torch.cuda.device_count())]
+    detector.set_params(device=names)
+    np.testing.assert_array_equal(detector.score_samples(images), scores)
+    detector.set_params(device="cpu", search_steps=2)
+    on_cpu = detector.score_samples(images)
+    np.testing.assert_allclose(
+        detector.set_params(device="cuda").score_samples(images), on_cpu, rtol=1e-3
+    )
