@@ -1,12 +1,20 @@
-"""Time of the latent search: one image at a time, as usual, and as in this package.
+"""The latent search: its time, the loss it reaches and the ranking it gives.
 
-Both search on the same trained networks. The usual search is torch's Adam on one image,
-with the networks as they were trained; ours searches all images together.
+Everything searches on the same trained networks, for the same test images, half of them
+anomalies:
 
-    python benchmarks/latency.py --data DIR
+* the usual way, as research code does it: one image at a time, 500 steps of torch's
+  Adam from a random start, the networks as they were trained;
+* `AnoGANDetector` with its default parameters, with as many steps at a higher learning
+  rate as reach the usual way's mean loss, with the paper's own search, without a step;
+* PyOD's AnoGAN, trained on the same images as rows.
 
-DIR/mnist.npz holds MNIST as X_train, y_train, X_test, y_test; without --data the images
-are scikit-learn's digits of 8x8 pixels.
+Then the share of the machine's rate of matrix products that a step of the search takes.
+
+    python benchmarks/latency.py --dataset mnist --normal 8 --data DIR --figure loss.png
+
+DIR holds mnist.npz, fashion_mnist.npz (arrays X_train, y_train, X_test, y_test) and
+magnetic_tile_64.npz; without it the images are scikit-learn's digits.
 """
 
 import argparse
@@ -14,70 +22,195 @@ import time
 
 import numpy as np
 import torch
+from joblib import Memory
 from quality import describe_versions, load
+from sklearn.base import clone
+from sklearn.metrics import roc_auc_score
+from torch.utils.flop_counter import FlopCounterMode
 
 from sklearn_anogan import AnoGANDetector
+from sklearn_anogan._inversion import _begin, _learning_rates, _step
+
+USUAL_STEPS, USUAL_LR = 500, 0.05
+
+#: Learning rate of the search for the loss, and the steps tried.
+FAST_LR, FAST_STEPS = 0.2, (5, 10, 15, 20, 25, 30, 35, 40, 50, 60, 70, 80, 90, 100)
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--data", help="folder with mnist.npz")
-    parser.add_argument("--n-plain", type=int, default=10, help="images searched alone")
-    parser.add_argument("--n-images", type=int, default=640)
-    args = parser.parse_args()
-    X_train, y_train, X_test, _ = load("mnist" if args.data else "digits", args.data)
-    X = np.resize(X_test, (args.n_images, *X_test.shape[1:]))
-    detector = AnoGANDetector(random_state=0).fit(X_train[y_train == 1])
+    args = parse_arguments()
+    X_train, X, is_anomaly = load_one_class(args.dataset, args.normal, args.data)
+    rng = np.random.RandomState(0)
+    kept = np.concatenate(
+        [
+            rng.permutation(np.flatnonzero(is_anomaly == kind))[: args.n_images // 2]
+            for kind in (False, True)
+        ]
+    )
+    X, is_anomaly = X[kept], is_anomaly[kept]
+    many = np.resize(X, (args.n_timed, *X.shape[1:]))
+    detector = Memory(args.cache, verbose=0).cache(fit)(
+        AnoGANDetector(random_state=0), X_train
+    )
+    detector.score_samples(X[:1])  # explores the latent space, once for each fit
 
     print(describe_versions())
-    print(f"images {X.shape}, {torch.get_num_threads()} threads\n")
-    print("| search | steps | images | ms for each image | ratio | mean loss |")
+    print(f"{args.dataset}, normal {args.normal}, trained on {X_train.shape}")
+    print(f"{len(X)} images searched, {torch.get_num_threads()} threads\n")
+    print("| search | passes | ms for an image | faster | mean loss | AUROC |")
     print("|---|---|---|---|---|---|")
+
     start = time.perf_counter()
-    losses = [search_alone(detector, image) for image in X[: args.n_plain]]
-    plain = (time.perf_counter() - start) / args.n_plain
-    row("one image at a time", 500, args.n_plain, plain, 1, losses)
-    for n_images, n_steps in [
-        (args.n_images, 500),
-        (args.n_images, detector.search_steps),
-        (1, detector.search_steps),
-    ]:
-        detector.set_params(search_steps=n_steps)
-        detector.score_samples(X[:n_images][:64])  # warm up
+    curves = np.array([search_alone(detector, image) for image in X])
+    usual = (time.perf_counter() - start) / len(X)
+    usual_loss = curves[:, -1].mean()
+
+    def row(name, passes, seconds, losses):
+        print(
+            f"| {name} | {passes} | {1000 * seconds:.2f} | {usual / seconds:.1f} | "
+            f"{np.mean(losses):.4f} | {roc_auc_score(is_anomaly, losses):.4f} |",
+            flush=True,
+        )
+
+    def ours(name, images=many, **settings):
+        detector.set_params(**settings)
+        losses = -detector.score_samples(X)
         start = time.perf_counter()
-        losses = -detector.score_samples(X[:n_images])
-        seconds = (time.perf_counter() - start) / n_images
-        same = losses[: args.n_plain]
-        row("AnoGANDetector", n_steps, n_images, seconds, plain / seconds, same)
+        detector.score_samples(images)
+        seconds = (time.perf_counter() - start) / len(images)
+        row(name, detector.search_steps + 1, seconds, losses)
 
+    row("one image at a time", USUAL_STEPS + 1, usual, curves[:, -1])
+    fast = []
+    defaults = detector.get_params()
+    detector.set_params(search_lr=FAST_LR)
+    for n_steps in FAST_STEPS:
+        scores = detector.set_params(search_steps=n_steps).score_samples(X)
+        fast.append(-scores.mean())
+        if fast[-1] <= usual_loss:
+            break
+    ours("AnoGANDetector, for that loss")
+    defaults = {name: defaults[name] for name in ("search_steps", "search_lr")}
+    ours("AnoGANDetector, default", **defaults)
+    ours("AnoGANDetector, default, one image alone", X[:1])
+    ours("AnoGANDetector, no step", search_steps=0)
+    paper = {"n_candidates": 1, "search_steps": USUAL_STEPS, "search_lr": USUAL_LR}
+    ours("AnoGANDetector, the paper's search", many[:128], **paper)
+    if args.pyod:
+        from pyod.models.anogan import AnoGAN
 
-def row(search, n_steps, n_images, seconds, ratio, losses):
+        torch.manual_seed(0)
+        rows = X_train.reshape(len(X_train), -1)[:2000] / 255
+        start = time.perf_counter()
+        pyod = AnoGAN().fit(rows)
+        print(f"(PyOD fitted 2000 images in {time.perf_counter() - start:.0f} s)")
+        start = time.perf_counter()
+        losses = pyod.decision_function(X.reshape(len(X), -1) / 255)
+        row("PyOD's AnoGAN", "-", (time.perf_counter() - start) / len(X), losses)
+
+    detector.set_params(**clone(AnoGANDetector()).get_params())
+    flops, step_rate, product_rate = rates(detector, X)
     print(
-        f"| {search} | {n_steps} | {n_images} | {1000 * seconds:.1f} | {ratio:.1f} | "
-        f"{np.mean(losses):.4f} (of {len(losses)}) |",
-        flush=True,
+        f"\n{flops / 1e6:.1f} MFLOP for an image and pass, {step_rate / 1e9:.0f} "
+        f"GFLOP/s in the search, {product_rate / 1e9:.0f} GFLOP/s in the product of "
+        f"square matrices: {step_rate / product_rate:.0%}"
     )
+    if args.figure:
+        draw(args.figure, curves, fast, f"{args.dataset}, {args.normal} is normal")
 
 
-def search_alone(detector, image, n_steps=500):
-    """The paper's search for one image, in the plain way; returns the smallest loss."""
+def fit(detector, X):
+    return detector.fit(X)
+
+
+def load_one_class(dataset, normal, folder):
+    """Normal training images, test images, and which of these are anomalies."""
+    if dataset == "magnetic_tile_64":
+        with np.load(f"{folder}/{dataset}.npz") as data:
+            return data["X_train"], data["X_test"], data["y_test"] == 1
+    X_train, y_train, X_test, y_test = load(dataset, folder)
+    return X_train[y_train == normal], X_test, y_test != normal
+
+
+def search_alone(detector, image):
+    """The usual search of one image; the smallest loss after every step."""
     images = detector._check_images(image[np.newaxis], reset=False)
     x = detector._value_range.to_network(images.read([0]), "cpu")
     G, D = detector.generator_, detector.discriminator_
     w = detector.discrimination_weight
     z = detector._draw(1, detector._start_seed).requires_grad_()
-    optimizer = torch.optim.Adam([z], lr=detector.search_lr)
-    best = np.inf
-    for _ in range(n_steps + 1):
+    optimizer = torch.optim.Adam([z], lr=USUAL_LR)
+    losses = []
+    for _ in range(USUAL_STEPS + 1):
         G_z = G(z)
         residual = (x - G_z).abs().mean()
         discrimination = (D.features(x) - D.features(G_z)).abs().mean()
         loss = (1 - w) * residual + w * discrimination
-        best = min(best, loss.item())
+        losses.append(loss.item())
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    return best
+    return np.minimum.accumulate(losses)
+
+
+def rates(detector, X):
+    """FLOP for an image and pass; FLOP per second there, and of matrix products."""
+    G, D, candidates = detector._search_on(torch.device("cpu"))
+    x = detector._value_range.to_network(
+        detector._check_images(X, reset=False).read(np.arange(64) % len(X)), "cpu"
+    ).contiguous(memory_format=torch.channels_last)
+    f_x = D.features(x)
+    searches = _begin(candidates.z[:64], torch.arange(64))
+
+    def loss(u):
+        G_z = G(searches.z + candidates.coordinates(u))
+        dims = (1, 2, 3)
+        return (x - G_z).abs().mean(dims) + (f_x - D.features(G_z)).abs().mean(dims)
+
+    table = _learning_rates(1, 0.1).to(x)
+    with FlopCounterMode(display=False) as counter:
+        loss(searches.u.clone().requires_grad_()).sum().backward()
+    flops = counter.get_total_flops()
+    A = torch.randn(2048, 2048)
+    seconds = median_seconds(lambda: _step(loss, searches, table))
+    product = 2 * len(A) ** 3 / median_seconds(lambda: A @ A)
+    return flops / 64, flops / seconds, product
+
+
+def median_seconds(function, n_times=30):
+    times = []
+    for _ in range(n_times):
+        start = time.perf_counter()
+        function()
+        times.append(time.perf_counter() - start)
+    return np.median(times[5:])
+
+
+def draw(path, curves, fast, title):
+    import matplotlib.pyplot as plt
+
+    _, ax = plt.subplots(figsize=(5, 3.5), layout="constrained")
+    ax.plot(np.arange(1, len(curves[0]) + 1), curves.mean(0), label="random start")
+    passes = np.array(FAST_STEPS[: len(fast)]) + 1
+    ax.plot(passes, fast, "o-", label="nearest candidate, evened-out steps")
+    ax.axhline(curves[:, -1].mean(), color="0.7", zorder=0)
+    ax.set(xscale="log", xlabel="generator passes", ylabel="mean loss", title=title)
+    ax.legend(frameon=False)
+    plt.savefig(path, dpi=150)
+
+
+def parse_arguments():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    datasets = ["digits", "mnist", "fashion_mnist", "magnetic_tile_64"]
+    parser.add_argument("--dataset", choices=datasets, default="digits")
+    parser.add_argument("--normal", type=int, default=1, help="the normal class")
+    parser.add_argument("--data", help="folder with the .npz files")
+    parser.add_argument("--n-images", type=int, default=200)
+    parser.add_argument("--n-timed", type=int, default=1024)
+    parser.add_argument("--pyod", action="store_true", help="compare PyOD's AnoGAN")
+    parser.add_argument("--cache", help="folder that keeps the trained detectors")
+    parser.add_argument("--figure", help="file for a figure of loss against passes")
+    return parser.parse_args()
 
 
 if __name__ == "__main__":

@@ -129,7 +129,18 @@ def _invert_block(x, search, keep, n_threads, largest_batch, settings):
 
 def _fitting_batch(search, n_workers):
     """Most searches side by side for which the memory at hand is enough."""
-    z = search.candidates.z
+    device = search.candidates.z.device
+    n_bytes = _MEMORY_SHARE * _free_memory(device) / n_workers
+    n_fitting = max(1, n_bytes / _bytes_of_a_search(search))
+    largest = largest_batch_on(device)
+    while largest > n_fitting:
+        largest //= 2
+    return largest
+
+
+@torch.enable_grad()
+def _bytes_of_a_search(search):
+    """Memory that autograd keeps for the step of one search."""
     n_bytes = 0
 
     def count(tensor):
@@ -137,16 +148,10 @@ def _fitting_batch(search, n_workers):
         n_bytes += tensor.nbytes
         return tensor
 
-    with (
-        torch.enable_grad(),
-        torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor),
-    ):
-        search.discriminator.features(search.generator(z[:1].clone().requires_grad_()))
-    n_fitting = _MEMORY_SHARE * _free_memory(z.device) / n_workers / max(1, n_bytes)
-    largest = largest_batch_on(z.device)
-    while largest > max(1, n_fitting):
-        largest //= 2
-    return largest
+    z = search.candidates.z[:1].clone().requires_grad_()
+    with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
+        search.discriminator.features(search.generator(z))
+    return max(1, n_bytes)
 
 
 def _free_memory(device):

@@ -72,7 +72,7 @@ def largest_batch_on(device):
 
 
 def padding(n, sizes, device):
-    """Rows 0 to n - 1, the last repeated until there are as many as one of ``sizes``."""
+    """Rows 0 to n - 1, the last repeated to make one of ``sizes``."""
     size = next(size for size in sizes if size >= n)
     return torch.arange(size, device=device).clamp(max=n - 1)
 

@@ -184,6 +184,8 @@ def invert(
 
     Raises
     ------
+    ValueError
+        If generated images have another shape than ``x``.
     FloatingPointError
         If a network answers with NaN or infinity.
     """
@@ -221,6 +223,12 @@ def _invert(
 ):
     n_searches, n_steps = len(x) * n_starts, len(rates) - 1
     with torch.no_grad():
+        generated = generator(candidates.z[:1])
+        if generated.shape[1:] != x.shape[1:]:  # which might broadcast
+            raise ValueError(
+                f"{type(generator).__name__} generates images of (channels, height, "
+                f"width) = {tuple(generated.shape[1:])}, X has {tuple(x.shape[1:])}."
+            )
         f_x = in_batches(discriminator.features, x, sizes)
         starts = _find_starts(candidates, x, n_starts, sizes)
 

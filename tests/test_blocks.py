@@ -73,7 +73,7 @@ def test_an_image_that_does_not_fit(detector, images, monkeypatch):
 
 def test_a_device_that_is_lost(detector, images, monkeypatch):
     memory = OutOfMemory(monkeypatch, 0, torch.AcceleratorError("unspecified failure"))
-    with pytest.raises(RuntimeError, match="'cpu' failed .*: unspecified failure The"):
+    with pytest.raises(RuntimeError, match=r"'cpu' failed .*: unspecified failure The"):
         detector.score_samples(images)
     memory.n_fitting = 64
     assert np.isfinite(detector.score_samples(images)).all()
@@ -94,22 +94,25 @@ def test_batches_fit_the_memory_at_hand(detector, images, monkeypatch):
 
     memory.calls.clear()
     search = detector._search_on(torch.device("cpu"))
-    n_bytes = []
-    with (
-        torch.enable_grad(),
-        torch.autograd.graph.saved_tensors_hooks(
-            lambda tensor: n_bytes.append(tensor.nbytes) or tensor,
-            lambda tensor: tensor,
-        ),
-    ):
-        search.discriminator.features(
-            search.generator(torch.zeros(1, 4).requires_grad_())
-        )
-    monkeypatch.setattr(_blocks, "_free_memory", lambda device: 20 * 2 * sum(n_bytes))
+    half_used = 20 * _blocks._bytes_of_a_search(search)
+    monkeypatch.setattr(_blocks, "_free_memory", lambda device: 2 * half_used)
     np.testing.assert_array_equal(detector.score_samples(images), scores)
     assert {batch for _, batch in memory.calls} == {16}
     detector.set_params(n_jobs=2).score_samples(images)
     assert memory.calls[-1][1] == 8
+
+
+def test_bytes_of_a_search():
+    """What autograd keeps: at least the images and features, and it grows with them."""
+    n_bytes = {}
+    for size in (16, 32):
+        images = np.random.RandomState(0).normal(size=(70, size, size))
+        settings = {"latent_dim": 4, "n_filters": 8, "n_candidates": 1}
+        detector = AnoGANDetector(**settings, max_epochs=1, search_steps=0).fit(images)
+        search = detector._search_on(torch.device("cpu"))
+        n_bytes[size] = _blocks._bytes_of_a_search(search)
+        assert n_bytes[size] > 4 * (size**2 + 8 * (size / 2) ** 2)
+    assert 2 < n_bytes[32] / n_bytes[16] < 5
 
 
 @pytest.mark.usefixtures("small_blocks")

@@ -126,7 +126,12 @@ def test_batches_that_round_alike(is_other, wanted):
 
 def test_threads_are_put_back():
     before = torch.get_num_threads()
-    with pytest.raises(ZeroDivisionError), intraop_threads(before + 1):
-        assert torch.get_num_threads() == before + 1
-        _ = 1 / 0
+
+    def fail():
+        with intraop_threads(before + 1):
+            assert torch.get_num_threads() == before + 1
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
     assert torch.get_num_threads() == before

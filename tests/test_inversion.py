@@ -373,6 +373,22 @@ def test_networks_that_answer_nan(which):
         search(G, D, x, torch.rand(100, LATENT_DIM), n_starts=1)
 
 
+@pytest.mark.parametrize("n_codes", [1, 100])
+def test_generator_of_other_images(n_codes):
+    """Also of those that would broadcast."""
+    G, _ = networks((1, 8, 8), torch.float32)
+    codes = torch.rand(n_codes, LATENT_DIM)
+    small = nn.Sequential(G, nn.AdaptiveAvgPool2d(1))
+    identity = Linear(torch.eye(LATENT_DIM))
+    for generator, x in [
+        (G, torch.rand(2, 1, 8, 1)),
+        (small, torch.rand(2, 1, 8, 8)),
+        (identity, torch.rand(2, 1, 8, 8)),
+    ]:
+        with pytest.raises(ValueError, match="generates images of"):
+            search(generator, NoFeatures(), x, codes, n_starts=1)
+
+
 def test_works_inside_no_grad():
     G, D = networks((1, 8, 8), torch.float32)
     x, starts = torch.rand(2, 1, 8, 8), torch.rand(1, LATENT_DIM)

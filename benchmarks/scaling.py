@@ -1,0 +1,136 @@
+"""Growth of the search's time and memory with the number of images.
+
+Every number of images is scored in a process of its own, from a memory map of 28x28
+pixels, with the default parameters; the memory is the most that the process takes for
+itself, looked at twenty times a second, beyond what it had before it scored. Pages of
+the memory map are the input's and do not count.
+
+    python benchmarks/scaling.py --figure scaling.png
+    python benchmarks/scaling.py --workers
+"""
+
+import argparse
+import multiprocessing
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+import joblib
+import numpy as np
+import psutil
+import torch
+from quality import describe_versions
+
+from sklearn_anogan import AnoGANDetector
+
+SHAPE = (28, 28)
+
+
+def main():
+    args = parse_arguments()
+    print(describe_versions())
+    print(f"{torch.get_num_threads()} threads\n")
+    with tempfile.TemporaryDirectory() as folder:
+        folder = Path(folder)
+        X = np.lib.format.open_memmap(
+            folder / "X.npy", "w+", np.uint8, (max(args.n_images), *SHAPE)
+        )
+        rng = np.random.RandomState(0)
+        for block in np.array_split(X, max(1, len(X) // 10_000)):
+            block[:] = rng.randint(256, size=block.shape)
+        X.flush()
+        # What the networks have learned changes neither time nor memory.
+        detector = AnoGANDetector(max_epochs=1, random_state=0).fit(X[:256])
+        joblib.dump(detector, folder / "detector.joblib")
+        if args.workers:
+            compare_workers(folder, max(args.n_images))
+        else:
+            compare_sizes(folder, args.n_images, args.figure)
+
+
+def compare_sizes(folder, sizes, figure):
+    print("| images | seconds | ms for an image | MiB beside the input |")
+    print("|---|---|---|---|")
+    results = []
+    for n in sizes:
+        seconds, memory = in_new_process(score, folder, n, {})
+        results.append((n, seconds, memory))
+        print(f"| {n} | {seconds:.2f} | {1000 * seconds / n:.2f} | {memory:.0f} |")
+    if figure:
+        draw(figure, *np.transpose(results))
+
+
+def compare_workers(folder, n):
+    print(f"{n} images\n")
+    print("| workers | seconds |")
+    print("|---|---|")
+    for name, settings in {
+        "n_jobs=None": {},
+        "n_jobs=2, threads": {"n_jobs": 2, "backend": "threading"},
+        "n_jobs=2, processes": {"n_jobs": 2, "backend": "loky"},
+    }.items():
+        seconds, _ = in_new_process(score, folder, n, settings)
+        print(f"| {name} | {seconds:.2f} |")
+
+
+def score(folder, n, settings):
+    """Seconds and MiB that scoring takes."""
+    detector = joblib.load(folder / "detector.joblib")
+    X = np.load(folder / "X.npy", mmap_mode="r")[:n]
+    with joblib.parallel_config(**settings):
+        detector.score_samples(X[:128])  # explores; loads libraries, starts workers
+        before = peak = own_memory()
+        has_ended = threading.Event()
+
+        def look():
+            nonlocal peak
+            while not has_ended.wait(0.05):
+                peak = max(peak, own_memory())
+
+        looking = threading.Thread(target=look)
+        looking.start()
+        start = time.perf_counter()
+        detector.score_samples(X)
+        seconds = time.perf_counter() - start
+        has_ended.set()
+        looking.join()
+    return seconds, peak - before
+
+
+def own_memory():
+    """MiB of this process that are not mapped from files."""
+    memory = psutil.Process().memory_info()
+    return (memory.rss - memory.shared) / 2**20
+
+
+def in_new_process(function, *args):
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.apply(function, args)
+
+
+def draw(path, n, seconds, memory):
+    import matplotlib.pyplot as plt
+
+    _, axes = plt.subplots(1, 2, figsize=(7, 3), layout="constrained")
+    axes[0].loglog(n, seconds, "o-")
+    axes[0].set(xlabel="images", ylabel="seconds")
+    axes[1].semilogx(n, memory, "o-")
+    axes[1].set(xlabel="images", ylabel="MiB beside the input", ylim=(0, None))
+    plt.savefig(path, dpi=150)
+
+
+def parse_arguments():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument(
+        "--n-images", type=int, nargs="+", default=[100, 1000, 10_000, 100_000]
+    )
+    parser.add_argument(
+        "--workers", action="store_true", help="compare workers instead"
+    )
+    parser.add_argument("--figure", help="file for a figure of the growth")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
