@@ -5,7 +5,6 @@
 from math import ceil
 from typing import NamedTuple
 
-import psutil
 import torch
 from joblib import effective_n_jobs
 from joblib.parallel import get_active_backend
@@ -14,11 +13,8 @@ from sklearn.utils.parallel import Parallel, delayed
 from torch import nn
 from tqdm import tqdm
 
-from ._inference import intraop_threads, largest_batch_on
+from ._inference import fitting_batch, free_memory, intraop_threads
 from ._inversion import Candidates, invert
-
-#: Share of the free memory that the searches of all workers may take.
-_MEMORY_SHARE = 0.5
 
 
 class Search(NamedTuple):
@@ -69,7 +65,8 @@ def invert_in_blocks(
         n_workers = max(n_workers, len(searches))
     elif getattr(backend, "supports_sharedmem", False) and n_workers > 1:
         n_threads = max(1, torch.get_num_threads() // n_workers)
-    largest_batch = _fitting_batch(searches[0], n_workers)
+    G, D, candidates = searches[0]
+    largest_batch = fitting_batch(G, D, candidates.z, n_workers)
     size = images.block_size(at_least=largest_batch)
     # Every worker gets its share, but none a batch that is not full.
     size = min(size, largest_batch * ceil(len(index) / n_workers / largest_batch))
@@ -92,7 +89,7 @@ def invert_in_blocks(
     )
     kept = []
     with (
-        intraop_threads(None),
+        intraop_threads(None),  # whatever the workers leave behind
         tqdm(total=len(index), unit=" images", disable=not verbose) as progress,
     ):
         for part in parallel(tasks):
@@ -127,40 +124,6 @@ def _invert_block(x, search, keep, n_threads, largest_batch, settings):
     return torch.cat(kept)
 
 
-def _fitting_batch(search, n_workers):
-    """Most searches side by side for which the memory at hand is enough."""
-    device = search.candidates.z.device
-    n_bytes = _MEMORY_SHARE * _free_memory(device) / n_workers
-    n_fitting = max(1, n_bytes / _bytes_of_a_search(search))
-    largest = largest_batch_on(device)
-    while largest > n_fitting:
-        largest //= 2
-    return largest
-
-
-@torch.enable_grad()
-def _bytes_of_a_search(search):
-    """Memory that autograd keeps for the step of one search."""
-    n_bytes = 0
-
-    def count(tensor):
-        nonlocal n_bytes
-        n_bytes += tensor.nbytes
-        return tensor
-
-    z = search.candidates.z[:1].clone().requires_grad_()
-    with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
-        search.discriminator.features(search.generator(z))
-    return max(1, n_bytes)
-
-
-def _free_memory(device):
-    """Bytes."""
-    if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
-    return psutil.virtual_memory().available
-
-
 def _is_out_of_memory(error):
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(
         text in str(error)
@@ -173,7 +136,7 @@ def _too_large(x, device):
     return MemoryError(
         f"The search of a single image of {height} x {width} pixels and {channels} "
         f"channel(s) does not fit into the memory of device {str(device)!r}, of which "
-        f"{_free_memory(device) / 2**30:.2f} GiB are free. Use smaller images or "
+        f"{free_memory(device) / 2**30:.2f} GiB are free. Use smaller images or "
         "patches of them, fewer n_filters, or a device with more memory."
     )
 

@@ -13,6 +13,7 @@ import copy
 from contextlib import contextmanager
 from itertools import pairwise
 
+import psutil
 import torch
 from torch import nn
 from torch.nn.functional import linear, pad
@@ -22,6 +23,9 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 #: not filled by less than one size, and its libraries round others differently.
 CPU_BATCHES = (8, 16, 32, 64)
 GPU_BATCHES = (512,)
+
+#: Share of the free memory that the searches of all workers may take.
+_MEMORY_SHARE = 0.5
 
 #: Columns of a padded matrix come in multiples of this, 64 bytes of float32.
 _ALIGNMENT = 16
@@ -66,9 +70,38 @@ class AlignedLinear(nn.Linear):
         return x if self.bias is None else x + self.bias
 
 
-def largest_batch_on(device):
-    """Most images that the networks are given at once."""
-    return CPU_BATCHES[-1] if device.type == "cpu" else GPU_BATCHES[-1]
+def fitting_batch(generator, discriminator, codes, n_workers=1):
+    """Most images that the networks can be given at once with the memory at hand."""
+    device = codes.device
+    n_bytes = _MEMORY_SHARE * free_memory(device) / n_workers
+    n_fitting = max(1, n_bytes / _bytes_of_a_search(generator, discriminator, codes))
+    largest = CPU_BATCHES[-1] if device.type == "cpu" else GPU_BATCHES[-1]
+    while largest > n_fitting:
+        largest //= 2
+    return largest
+
+
+@torch.enable_grad()
+def _bytes_of_a_search(generator, discriminator, codes):
+    """Memory that autograd keeps for the gradient of one image."""
+    n_bytes = 0
+
+    def count(tensor):
+        nonlocal n_bytes
+        n_bytes += tensor.nbytes
+        return tensor
+
+    z = codes[:1].clone().requires_grad_()
+    with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
+        discriminator.features(generator(z))
+    return max(1, n_bytes)
+
+
+def free_memory(device):
+    """Bytes."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    return psutil.virtual_memory().available
 
 
 def padding(n, sizes, device):
@@ -108,9 +141,11 @@ def find_exact_batches(generator, discriminator, codes):
     sizes : tuple of int
         Ascending.
     """
-    if codes.device.type != "cpu":
-        return None, GPU_BATCHES
-    sizes = CPU_BATCHES
+    largest = fitting_batch(generator, discriminator, codes)
+    sizes = CPU_BATCHES if codes.device.type == "cpu" else GPU_BATCHES
+    sizes = tuple(size for size in sizes if size <= largest) or (largest,)
+    if len(sizes) == 1:
+        return None, sizes
     rng = torch.Generator().manual_seed(0)
     z = 2 * torch.rand(sizes[-1], codes.shape[1], generator=rng).to(codes) - 1
 

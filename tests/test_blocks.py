@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from sklearn_anogan import AnoGANDetector, _blocks
+from sklearn_anogan import AnoGANDetector, _blocks, _inference
 
 
 @pytest.fixture(scope="module")
@@ -93,13 +93,15 @@ def test_batches_fit_the_memory_at_hand(detector, images, monkeypatch):
     assert {batch for _, batch in memory.calls} == {64}
 
     memory.calls.clear()
-    search = detector._search_on(torch.device("cpu"))
-    half_used = 20 * _blocks._bytes_of_a_search(search)
-    monkeypatch.setattr(_blocks, "_free_memory", lambda device: 2 * half_used)
+    G, D, candidates = detector._search_on(torch.device("cpu"))
+    n_bytes = _inference._bytes_of_a_search(G, D, candidates.z)
+    monkeypatch.setattr(_inference, "free_memory", lambda device: 2 * 20 * n_bytes)
     np.testing.assert_array_equal(detector.score_samples(images), scores)
     assert {batch for _, batch in memory.calls} == {16}
     detector.set_params(n_jobs=2).score_samples(images)
     assert memory.calls[-1][1] == 8
+    # Nor does the first look at the networks take more.
+    assert _inference.find_exact_batches(G, D, candidates.z)[1] == (8, 16)
 
 
 def test_bytes_of_a_search():
@@ -109,8 +111,8 @@ def test_bytes_of_a_search():
         images = np.random.RandomState(0).normal(size=(70, size, size))
         settings = {"latent_dim": 4, "n_filters": 8, "n_candidates": 1}
         detector = AnoGANDetector(**settings, max_epochs=1, search_steps=0).fit(images)
-        search = detector._search_on(torch.device("cpu"))
-        n_bytes[size] = _blocks._bytes_of_a_search(search)
+        G, D, candidates = detector._search_on(torch.device("cpu"))
+        n_bytes[size] = _inference._bytes_of_a_search(G, D, candidates.z)
         assert n_bytes[size] > 4 * (size**2 + 8 * (size / 2) ** 2)
     assert 2 < n_bytes[32] / n_bytes[16] < 5
 
