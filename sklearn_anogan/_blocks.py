@@ -42,9 +42,10 @@ def invert_in_blocks(
         ``keep(x, found)`` picks from a block and its `Inversion` a tensor with what to
         return. Has to be picklable, as workers may be other processes.
     n_jobs : int or None
-        Workers of joblib; threads, unless its configuration names a backend.
+        Workers of joblib: processes on the CPU and threads on GPUs, unless its
+        configuration names a backend.
     verbose : int
-        Show a progress bar.
+        Show a progress bar if not 0.
     **settings
         Of `invert`.
 
@@ -58,14 +59,16 @@ def invert_in_blocks(
     MemoryError
         If a single image does not fit into memory.
     """
-    n_workers = effective_n_jobs(n_jobs)
-    backend, _ = get_active_backend(prefer="threads")
-    n_threads = None
-    if len(searches) > 1:  # a thread for each device keeps all of them busy
-        n_workers = max(n_workers, len(searches))
-    elif getattr(backend, "supports_sharedmem", False) and n_workers > 1:
-        n_threads = max(1, torch.get_num_threads() // n_workers)
     G, D, candidates = searches[0]
+    on_cpu = candidates.z.device.type == "cpu" and len(searches) == 1
+    # Python's lock holds up threads on the CPU. GPUs do not want to be shared between
+    # processes, and a thread for each keeps all of them busy.
+    prefer = "processes" if on_cpu else "threads"
+    n_workers = max(effective_n_jobs(n_jobs), len(searches))
+    backend, _ = get_active_backend(prefer=prefer)
+    n_threads = None
+    if on_cpu and n_workers > 1 and getattr(backend, "supports_sharedmem", False):
+        n_threads = max(1, torch.get_num_threads() // n_workers)
     largest_batch = fitting_batch(G, D, candidates.z, n_workers)
     size = images.block_size(at_least=largest_batch)
     # Every worker gets its share, but none a batch that is not full.
@@ -82,11 +85,7 @@ def invert_in_blocks(
         )
         for i, block in enumerate(blocks)
     )
-    parallel = Parallel(
-        n_jobs=n_workers if len(searches) > 1 else n_jobs,
-        prefer="threads",
-        return_as="generator",
-    )
+    parallel = Parallel(n_jobs=n_workers, prefer=prefer, return_as="generator")
     kept = []
     with (
         intraop_threads(None),  # whatever the workers leave behind

@@ -119,10 +119,10 @@ class AnoGANDetector(OutlierMixin, BaseEstimator):
         list, the first one trains, and all of them search.
 
     n_jobs : int, default=None
-        Blocks of images searched at the same time: by threads, which share torch's
-        cores between them, or by the backend of :func:`joblib.parallel_config`. One
-        block already keeps several cores busy, so this pays with many of them or on a
-        cluster. See scikit-learn's glossary for None and -1.
+        Blocks of images searched at the same time: by processes on the CPU, by threads
+        on GPUs, or by the backend of :func:`joblib.parallel_config`. One block already
+        keeps several cores busy, so this pays with many of them or on a cluster. See
+        scikit-learn's glossary for None and -1.
 
     verbose : int, default=0
         With 1, training prints a table of its losses, a line for each epoch, and
