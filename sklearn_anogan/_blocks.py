@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The latent search of any number of images: blocks, memory, workers and devices."""
 
+import os
 from math import ceil
 from typing import NamedTuple
 
@@ -13,8 +14,11 @@ from sklearn.utils.parallel import Parallel, delayed
 from torch import nn
 from tqdm import tqdm
 
-from ._inference import fitting_batch, free_memory, intraop_threads
-from ._inversion import Candidates, invert
+from ._inference import CUDA_CAPTURE, fitting_batch, free_memory, intraop_threads
+from ._inversion import Candidates, invert, measure_batches
+
+#: Batches in a block, at most.
+_BATCHES_OF_A_BLOCK = 8
 
 
 class Search(NamedTuple):
@@ -61,18 +65,28 @@ def invert_in_blocks(
     """
     G, D, candidates = searches[0]
     on_cpu = candidates.z.device.type == "cpu" and len(searches) == 1
-    # Python's lock holds up threads on the CPU. GPUs do not want to be shared between
-    # processes, and a thread for each keeps all of them busy.
+    # Python's lock holds up threads on the CPU; GPUs do not want to be shared between
+    # processes.
     prefer = "processes" if on_cpu else "threads"
     n_workers = max(effective_n_jobs(n_jobs), len(searches))
     backend, _ = get_active_backend(prefer=prefer)
-    n_threads = None
-    if on_cpu and n_workers > 1 and getattr(backend, "supports_sharedmem", False):
+    n_threads, n_sharing = None, ceil(n_workers / len(searches))
+    if on_cpu and n_workers > 1:
+        n_sharing = min(n_workers, os.cpu_count())  # a cluster has more elsewhere
         n_threads = max(1, torch.get_num_threads() // n_workers)
-    largest_batch = fitting_batch(G, D, candidates.z, n_workers)
-    size = images.block_size(at_least=largest_batch)
-    # Every worker gets its share, but none a batch that is not full.
-    size = min(size, largest_batch * ceil(len(index) / n_workers / largest_batch))
+    largest_batch = fitting_batch(G, D, candidates.z, n_sharing)
+    with intraop_threads(n_threads):
+        measure_batches(G, D, candidates)  # measured here once for all workers
+    if not getattr(backend, "supports_sharedmem", False):
+        n_threads = None  # other processes have their own number
+    # Full batches, a share for every worker, and no more than is worth a task: the
+    # search holds features as well.
+    n_batches = min(
+        images.block_size() // largest_batch,
+        ceil(len(index) / n_workers / largest_batch),
+        _BATCHES_OF_A_BLOCK,
+    )
+    size = max(1, n_batches) * largest_batch
     blocks = (images.read(index[block]) for block in gen_batches(len(index), size))
     tasks = (
         delayed(_invert_block)(
@@ -85,7 +99,12 @@ def invert_in_blocks(
         )
         for i, block in enumerate(blocks)
     )
-    parallel = Parallel(n_jobs=n_workers, prefer=prefer, return_as="generator")
+    one_by_one = getattr(backend, "supports_return_generator", False)
+    parallel = Parallel(
+        n_jobs=n_workers,
+        prefer=prefer,
+        return_as="generator" if one_by_one else "list",
+    )
     kept = []
     with (
         intraop_threads(None),  # whatever the workers leave behind
@@ -110,23 +129,29 @@ def _invert_block(x, search, keep, n_threads, largest_batch, settings):
                 begin += size
                 continue
             except (MemoryError, RuntimeError) as error:
-                if isinstance(error, torch.AcceleratorError):
-                    raise _device_failed(device, error) from error
                 if not _is_out_of_memory(error):
+                    if isinstance(error, torch.AcceleratorError):
+                        raise _device_failed(device, error) from error
                     raise
                 if largest_batch == 1:
                     raise _too_large(x, device) from error
             # Not in the except block, where the error holds on to the memory.
             size = largest_batch = largest_batch // 2
             if device.type == "cuda":
-                torch.cuda.empty_cache()
+                with CUDA_CAPTURE:
+                    torch.cuda.empty_cache()
     return torch.cat(kept)
 
 
 def _is_out_of_memory(error):
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(
         text in str(error)
-        for text in ("DefaultCPUAllocator", "not enough memory", "ALLOC_FAILED")
+        for text in (
+            "DefaultCPUAllocator",
+            "not enough memory",
+            "out of memory",
+            "ALLOC_FAILED",
+        )
     )
 
 

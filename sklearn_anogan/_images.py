@@ -90,9 +90,9 @@ class Images:
             return block.reshape(-1, channels, height, width)
         return block.reshape(-1, height, width, channels).movedim(-1, 1)
 
-    def block_size(self, at_least=1):
+    def block_size(self):
         """Number of images to read at once."""
-        return max(at_least, _BLOCK_VALUES // prod(self.layout.chw))
+        return max(1, _BLOCK_VALUES // prod(self.layout.chw))
 
     def blocks(self):
         """All images, one block after the other, as `read` gives them."""

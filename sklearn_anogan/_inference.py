@@ -10,6 +10,7 @@ matrices are aligned.
 """
 
 import copy
+import threading
 from contextlib import contextmanager
 from itertools import pairwise
 
@@ -23,6 +24,9 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 #: not filled by less than one size, and its libraries round others differently.
 CPU_BATCHES = (8, 16, 32, 64)
 GPU_BATCHES = (512,)
+
+#: A process records one CUDA graph at a time, and leaves its cached memory alone then.
+CUDA_CAPTURE = threading.Lock()
 
 #: Share of the free memory that the searches of all workers may take.
 _MEMORY_SHARE = 0.5
@@ -70,10 +74,13 @@ class AlignedLinear(nn.Linear):
         return x if self.bias is None else x + self.bias
 
 
-def fitting_batch(generator, discriminator, codes, n_workers=1):
-    """Most images that the networks can be given at once with the memory at hand."""
+def fitting_batch(generator, discriminator, codes, n_sharing=1):
+    """Most images that the networks can be given at once with the memory at hand.
+
+    So many workers share the memory of the device.
+    """
     device = codes.device
-    n_bytes = _MEMORY_SHARE * free_memory(device) / n_workers
+    n_bytes = _MEMORY_SHARE * free_memory(device) / n_sharing
     n_fitting = max(1, n_bytes / _bytes_of_a_search(generator, discriminator, codes))
     largest = CPU_BATCHES[-1] if device.type == "cpu" else GPU_BATCHES[-1]
     while largest > n_fitting:
@@ -84,23 +91,29 @@ def fitting_batch(generator, discriminator, codes, n_workers=1):
 @torch.enable_grad()
 def _bytes_of_a_search(generator, discriminator, codes):
     """Memory that autograd keeps for the gradient of one image."""
-    n_bytes = 0
 
-    def count(tensor):
-        nonlocal n_bytes
-        n_bytes += tensor.nbytes
-        return tensor
+    def bytes_kept(n_images):
+        n_bytes = 0
 
-    z = codes[:1].clone().requires_grad_()
-    with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
-        discriminator.features(generator(z))
-    return max(1, n_bytes)
+        def count(tensor):
+            nonlocal n_bytes
+            n_bytes += tensor.nbytes
+            return tensor
+
+        z = codes[:1].repeat(n_images, 1).requires_grad_()
+        with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
+            discriminator.features(generator(z))
+        return n_bytes
+
+    return max(1, bytes_kept(2) - bytes_kept(1))  # the weights are kept only once
 
 
 def free_memory(device):
-    """Bytes."""
+    """Bytes that can be allocated."""
     if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
+        in_reserve = torch.cuda.memory_reserved(device)
+        in_reserve -= torch.cuda.memory_allocated(device)
+        return torch.cuda.mem_get_info(device)[0] + in_reserve
     return psutil.virtual_memory().available
 
 
@@ -121,11 +134,12 @@ def in_batches(network, inputs, sizes):
 
 
 @torch.enable_grad()
-def find_exact_batches(generator, discriminator, codes):
+def find_exact_batches(generator, discriminator, codes, largest):
     """Batch sizes with which the networks round as a single thread does.
 
-    Measured rather than assumed: the gradients of some images have to come out with the
-    same bits in batches of that size and at other places of the batch.
+    Measured rather than assumed: the answers for some images and their gradients have
+    to come out with the same bits in batches of that size and at other places of the
+    batch.
 
     Parameters
     ----------
@@ -133,6 +147,8 @@ def find_exact_batches(generator, discriminator, codes):
         As `inference_form` makes them.
     codes : tensor of shape (n, latent_dim)
         Tells the device and the type of the numbers.
+    largest : int
+        Most images that memory has room for.
 
     Returns
     -------
@@ -141,34 +157,68 @@ def find_exact_batches(generator, discriminator, codes):
     sizes : tuple of int
         Ascending.
     """
-    largest = fitting_batch(generator, discriminator, codes)
-    sizes = CPU_BATCHES if codes.device.type == "cpu" else GPU_BATCHES
-    sizes = tuple(size for size in sizes if size <= largest) or (largest,)
-    if len(sizes) == 1:
-        return None, sizes
+    if codes.device.type != "cpu":
+        return None, (min(largest, GPU_BATCHES[-1]),)
+    sizes = tuple(size for size in CPU_BATCHES if size <= largest)
+    if not sizes:
+        return 1, (largest,)
     rng = torch.Generator().manual_seed(0)
-    z = 2 * torch.rand(sizes[-1], codes.shape[1], generator=rng).to(codes) - 1
+    z = 2 * torch.rand(CPU_BATCHES[-1], codes.shape[1], generator=rng).to(codes) - 1
 
-    def gradients(rows):
+    def answers(rows):
         z_rows = z[rows].requires_grad_()
         G_z = generator(z_rows)
         f = discriminator.features(G_z)
         loss = (G_z - 0.5).abs().sum() + (f - 0.5).abs().sum()
-        return torch.autograd.grad(loss, z_rows)[0]
+        (gradient,) = torch.autograd.grad(loss, z_rows)
+        return torch.cat([a.detach().flatten(1) for a in (gradient, G_z, f)], 1)
 
-    rows = torch.arange(sizes[-1])
+    rows = torch.arange(len(z))
     with intraop_threads(1):
-        wanted = gradients(rows).flip(0)
+        wanted = torch.cat([*map(answers, rows.split(CPU_BATCHES[0]))]).flip(0)
     for n_threads in (None, 1):
         with intraop_threads(n_threads):
             exact = [
                 size
                 for size in sizes
-                if wanted.equal(torch.cat([*map(gradients, rows.flip(0).split(size))]))
+                if wanted.equal(torch.cat([*map(answers, rows.flip(0).split(size))]))
             ]
         if exact:
             return n_threads, tuple(exact)
-    return 1, sizes[-1:]
+    return 1, sizes[:1]
+
+
+class _Exactness:
+    """Exact and repeatable convolutions of CUDA devices, for as long as anyone wants.
+
+    The switches are the process's, while threads come and go: the first one in turns
+    them on, and the last one out puts them back.
+    """
+
+    def __init__(self):
+        self.lock, self.n_inside = threading.Lock(), 0
+
+    @contextmanager
+    def __call__(self, device):
+        if device.type != "cuda":
+            yield
+            return
+        cudnn = torch.backends.cudnn
+        with self.lock:
+            if self.n_inside == 0:
+                self.before = cudnn.deterministic, cudnn.allow_tf32
+                cudnn.deterministic, cudnn.allow_tf32 = True, False
+            self.n_inside += 1
+        try:
+            yield
+        finally:
+            with self.lock:
+                self.n_inside -= 1
+                if self.n_inside == 0:
+                    cudnn.deterministic, cudnn.allow_tf32 = self.before
+
+
+exact_convolutions = _Exactness()
 
 
 @contextmanager

@@ -14,12 +14,17 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from sklearn.covariance import ledoit_wolf
+from threadpoolctl import threadpool_limits
 from torch import nn
 from torch.nn.functional import pad
 
 from ._inference import (
+    CPU_BATCHES,
+    CUDA_CAPTURE,
     AlignedLinear,
+    exact_convolutions,
     find_exact_batches,
+    fitting_batch,
     in_batches,
     intraop_threads,
     padding,
@@ -34,7 +39,7 @@ CHECK_EVERY = 5
 _BETA_1, _BETA_2, _EPSILON = 0.8, 0.9, 1e-8
 
 #: Fewest steps that are worth recording as a CUDA graph, which costs about three.
-_FEWEST_GRAPHED = 8
+_FEWEST_REPLAYED = 8
 
 #: Numbers in the images of all candidates, at most: 64 MB.
 _CANDIDATE_VALUES = 2**24
@@ -107,13 +112,14 @@ def explore(generator, discriminator, z, n_starts):
     FloatingPointError
         If the generator answers with NaN or infinity.
     """
-    n_threads, sizes = exact_batches = find_exact_batches(generator, discriminator, z)
-    exact_batches = {torch.get_num_threads(): exact_batches}
+    largest = fitting_batch(generator, discriminator, z)
+    n_threads, sizes = find_exact_batches(generator, discriminator, z, largest)
+    exact_batches = {torch.get_num_threads(): (n_threads, sizes)}
     if len(z) <= n_starts:
         return Candidates(z, None, nn.Identity(), exact_batches)
     rng = torch.Generator().manual_seed(0)
     images, gradients = [], []
-    with intraop_threads(n_threads):
+    with intraop_threads(n_threads), exact_convolutions(z.device):
         for batch in z.split(sizes[-1]):
             batch = batch[padding(len(batch), sizes, z.device)].requires_grad_()
             G_z = generator(batch)
@@ -126,7 +132,8 @@ def explore(generator, discriminator, z, n_starts):
     # The nearest image has the largest x . G(z) - |G(z)|^2 / 2.
     nearest = AlignedLinear.of(images, -images.square().sum(1) / 2)
     similarity = nn.Sequential(nn.Flatten(), nearest)
-    coordinates = AlignedLinear.of(_coordinates(gradients.cpu()).to(z))
+    with threadpool_limits(1):  # workers of joblib have other numbers of threads
+        coordinates = AlignedLinear.of(_coordinates(gradients.cpu()).to(z))
     return Candidates(z, similarity, coordinates, exact_batches)
 
 
@@ -189,22 +196,10 @@ def invert(
     FloatingPointError
         If a network answers with NaN or infinity.
     """
-    workers_threads = torch.get_num_threads()
-    if workers_threads not in candidates.exact_batches:
-        candidates.exact_batches[workers_threads] = find_exact_batches(
-            generator, discriminator, candidates.z
-        )
-    n_threads, sizes = candidates.exact_batches[workers_threads]
-    if largest_batch is not None:
-        fitting = tuple(size for size in sizes if size <= largest_batch)
-        sizes = fitting or (largest_batch,)
-    # Exact float32 in convolutions, unless the user has chosen TF32 for products.
-    conv_flags = torch.backends.cudnn.flags(
-        enabled=torch.backends.cudnn.enabled,
-        deterministic=True,
-        allow_tf32=torch.backends.cuda.matmul.allow_tf32,
+    n_threads, sizes = measure_batches(
+        generator, discriminator, candidates, largest_batch
     )
-    with intraop_threads(n_threads), conv_flags:
+    with intraop_threads(n_threads), exact_convolutions(x.device):
         return _invert(
             generator,
             discriminator,
@@ -216,6 +211,20 @@ def invert(
             tol,
             discrimination_weight,
         )
+
+
+def measure_batches(generator, discriminator, candidates, largest=None):
+    """Threads and batch sizes to search with; measured once for a number of threads."""
+    known, n_now = candidates.exact_batches, torch.get_num_threads()
+    if n_now not in known:
+        fitting = largest or fitting_batch(generator, discriminator, candidates.z)
+        known[n_now] = find_exact_batches(
+            generator, discriminator, candidates.z, fitting
+        )
+    n_threads, sizes = known[n_now]
+    if largest is None or largest >= sizes[-1]:
+        return n_threads, sizes
+    return n_threads, tuple(s for s in sizes if s <= largest) or (largest,)
 
 
 def _invert(
@@ -230,7 +239,7 @@ def _invert(
                 f"width) = {tuple(generated.shape[1:])}, X has {tuple(x.shape[1:])}."
             )
         f_x = in_batches(discriminator.features, x, sizes)
-        starts = _find_starts(candidates, x, n_starts, sizes)
+        starts = _find_starts(candidates, x, n_starts)
 
     def loss_of(z, u, x, f_x):
         G_z = generator(z + candidates.coordinates(u))
@@ -240,6 +249,11 @@ def _invert(
             weight,
         )
 
+    is_graphable = x.is_cuda and all(
+        getattr(network, "is_graphable", False)
+        for network in (generator, discriminator)
+    )
+    repeat = _replay if is_graphable else _repeat
     u_found = starts.new_empty(starts.shape)
     loss_found = starts.new_empty(n_searches)
     n_begun = 0
@@ -255,7 +269,8 @@ def _invert(
         image = searches.number // n_starts
         loss = partial(loss_of, searches.z, x=x[image], f_x=f_x[image])
         step = partial(_step, loss, rates=rates)
-        searches = _repeat(step, searches, CHECK_EVERY if tol > 0 else n_steps + 1)
+        n_between = CHECK_EVERY if tol > 0 else n_steps + 1
+        searches = repeat(step, searches, n_between)
         searches = searches.select(slice(n_active))
 
         has_ended = searches.n_seen > n_steps
@@ -279,14 +294,18 @@ def _invert(
     return Inversion(z, G_z, residual, discrimination)
 
 
-def _find_starts(candidates, x, n_starts, sizes):
+def _find_starts(candidates, x, n_starts):
     """The codes that the images are searched from, image by image."""
     if candidates.similarity is None:
         return candidates.z[:n_starts].repeat(len(x), 1)
-    # In batches also because a row of similarities is as long as the candidates many.
-    nearest = in_batches(
-        lambda batch: candidates.similarity(batch).topk(n_starts).indices, x, sizes
-    )
+    # One thread and one size always round alike; a row is as long as the candidates
+    # are many, which also asks for batches.
+    with intraop_threads(1):
+        nearest = in_batches(
+            lambda batch: candidates.similarity(batch).topk(n_starts).indices,
+            x,
+            CPU_BATCHES[-1:],
+        )
     return candidates.z[nearest.flatten()]
 
 
@@ -300,32 +319,38 @@ def _begin(starts, numbers):
 
 
 def _repeat(step, searches, n_steps):
-    """Take steps; on a GPU by replaying a graph of the first one's kernels.
+    for _ in range(n_steps):
+        searches = step(searches)
+    return searches
+
+
+def _replay(step, searches, n_steps):
+    """Take steps on a GPU by replaying a graph of the kernels of one.
 
     The kernels of small networks end sooner than Python launches the next ones.
     """
+    if n_steps < _FEWEST_REPLAYED:
+        return _repeat(step, searches, n_steps)
     device = searches.u.device
-    if device.type != "cuda" or n_steps < _FEWEST_GRAPHED:
-        for _ in range(n_steps):
-            searches = step(searches)
-        return searches
     with torch.cuda.device(device):
         searches = _Searches(*(column.clone() for column in searches))
-        # Libraries set themselves up in the first steps, which cannot be recorded.
-        warm_up = torch.cuda.Stream()
-        warm_up.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(warm_up):
-            for _ in range(2):
-                step(searches)
-        torch.cuda.current_stream().wait_stream(warm_up)
+        ours, side = torch.cuda.current_stream(), torch.cuda.Stream()
+        side.wait_stream(ours)
         graph = torch.cuda.CUDAGraph()
-        # Threads with other devices go on meanwhile.
-        with torch.cuda.graph(graph, capture_error_mode="thread_local"):
-            for column, moved in zip(searches, step(searches), strict=True):
-                column.copy_(moved)
+        with torch.cuda.stream(side):
+            # Libraries set themselves up in the first steps, which cannot be recorded.
+            _repeat(step, searches, 2)
+            with (
+                CUDA_CAPTURE,
+                torch.cuda.graph(graph, stream=side, capture_error_mode="thread_local"),
+            ):
+                for column, moved in zip(searches, step(searches), strict=True):
+                    column.copy_(moved)
+        ours.wait_stream(side)
         for _ in range(n_steps):
             graph.replay()
-        return searches
+        ours.synchronize()  # the graph goes now
+    return searches
 
 
 def _step(loss_of, searches, rates):

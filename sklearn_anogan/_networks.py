@@ -39,6 +39,8 @@ class Generator(nn.Module):
         up to eight times this number.
     """
 
+    is_graphable = True  # its kernels can be recorded as a CUDA graph
+
     def __init__(self, latent_dim, n_channels, height, width, n_filters):
         super().__init__()
         sizes = _sizes_inwards(height, width)
@@ -83,6 +85,8 @@ class Discriminator(nn.Module):
         up to eight times this number.
     """
 
+    is_graphable = True  # its kernels can be recorded as a CUDA graph
+
     def __init__(self, n_channels, height, width, n_filters):
         super().__init__()
         sizes = _sizes_inwards(height, width)
@@ -118,6 +122,8 @@ class DenseGenerator(nn.Module):
         A quarter of the units in each hidden layer.
     """
 
+    is_graphable = True  # its kernels can be recorded as a CUDA graph
+
     def __init__(self, latent_dim, n_channels, height, width, n_filters):
         super().__init__()
         n_units = 4 * n_filters
@@ -149,6 +155,8 @@ class DenseDiscriminator(nn.Module):
     n_filters : int
         A quarter of the units in each hidden layer.
     """
+
+    is_graphable = True  # its kernels can be recorded as a CUDA graph
 
     def __init__(self, n_channels, height, width, n_filters):
         super().__init__()

@@ -5,6 +5,7 @@ from torch import nn
 from sklearn_anogan._inference import (
     CPU_BATCHES,
     AlignedLinear,
+    exact_convolutions,
     find_exact_batches,
     in_batches,
     inference_form,
@@ -92,36 +93,74 @@ def test_in_batches(n):
 
 
 class Rounds(nn.Module):
-    """Generator and discriminator that round differently where ``is_other`` says so."""
+    """A pair of networks that round differently where ``is_other(n, place)`` says so.
 
-    def __init__(self, is_other):
+    Only in the answer named, and never with a single thread if ``with_threads``.
+    """
+
+    def __init__(self, is_other, answer="images", with_threads=False):
         super().__init__()
-        self.is_other = is_other
+        self.is_other, self.answer, self.with_threads = is_other, answer, with_threads
+
+    def round(self, x, answer):
+        place = torch.arange(len(x))
+        other = torch.as_tensor(self.is_other(len(x), place)).expand(len(x))
+        if answer != self.answer or (
+            self.with_threads and torch.get_num_threads() == 1
+        ):
+            return x
+        return x * torch.where(other, 1 + 1e-6, 1.0)[:, None, None, None].detach()
 
     def forward(self, z):
-        factor = torch.where(self.is_other(z), 1 + 1e-6, 1.0).to(z)
-        return z[:, :, None, None] ** 2 * factor
+        return self.round(z[:, :, None, None] ** 2, "images")
 
     def features(self, x):
-        return x[:, :1]
+        return self.round(x[:, :1], "features")
+
+
+ALL = (8, 16, 32, 64)
+
+
+@pytest.mark.parametrize("answer", ["images", "features"])
+@pytest.mark.parametrize(
+    "is_other, with_threads, wanted",
+    [
+        (lambda n, place: False, False, (None, ALL)),
+        (lambda n, place: n in (16, 64), False, (None, (8, 32))),
+        # With one thread all sizes round alike, with several none.
+        (lambda n, place: True, True, (1, ALL)),
+        # A row's place matters: nothing helps.
+        (lambda n, place: place == 0, False, (1, (8,))),
+    ],
+)
+def test_batches_that_round_alike(is_other, with_threads, answer, wanted):
+    network = Rounds(is_other, answer, with_threads)
+    with intraop_threads(4):
+        assert find_exact_batches(network, network, torch.zeros(1, 5), 64) == wanted
+        assert torch.get_num_threads() == 4
 
 
 @pytest.mark.parametrize(
-    "is_other, wanted",
-    [
-        (lambda z: torch.tensor(False), (None, (8, 16, 32, 64))),
-        (lambda z: torch.tensor(len(z) in (8, 32)), (None, (16, 64))),
-        # Only the first row, with four threads more than with one: all go with one.
-        (lambda z: torch.tensor(torch.get_num_threads() > 1), (1, (8, 16, 32, 64))),
-        # A row's place matters: nothing helps.
-        (lambda z: torch.arange(len(z))[:, None, None, None] == 0, (1, (64,))),
-    ],
+    "largest, wanted", [(64, (None, ALL)), (31, (None, (8, 16))), (4, (1, (4,)))]
 )
-def test_batches_that_round_alike(is_other, wanted):
-    network = Rounds(is_other)
-    with intraop_threads(4):
-        assert find_exact_batches(network, network, torch.zeros(1, 5)) == wanted
-        assert torch.get_num_threads() == 4
+def test_batches_that_fit(largest, wanted):
+    network = Rounds(lambda n, place: False)
+    assert find_exact_batches(network, network, torch.zeros(1, 5), largest) == wanted
+
+
+def test_exact_convolutions():
+    """The switches are put back by the last one out, and only GPUs need them."""
+    cudnn = torch.backends.cudnn
+    before = cudnn.deterministic, cudnn.allow_tf32
+    with exact_convolutions(torch.device("cpu")):
+        assert (cudnn.deterministic, cudnn.allow_tf32) == before
+    first, second = (exact_convolutions(torch.device("cuda")) for _ in range(2))
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert (cudnn.deterministic, cudnn.allow_tf32) == (True, False)
+    second.__exit__(None, None, None)
+    assert (cudnn.deterministic, cudnn.allow_tf32) == before
 
 
 def test_threads_are_put_back():
