@@ -287,9 +287,16 @@ def _invert(
         z = starts[winner]
         z = z + in_batches(candidates.coordinates, u_found[winner], sizes)
         G_z = in_batches(generator, z, sizes)
-        f_G_z = in_batches(discriminator.features, G_z, sizes)
-        residual = residual_loss(x.double(), G_z.double())
-        discrimination = discrimination_loss(f_x.double(), f_G_z.double())
+
+        def terms(rows):
+            f_G_z = discriminator.features(G_z[rows])
+            residual = residual_loss(x[rows].double(), G_z[rows].double())
+            discrimination = discrimination_loss(f_x[rows].double(), f_G_z.double())
+            return torch.stack([residual, discrimination], 1)
+
+        # In batches too: the mean of one large image alone is shared by threads.
+        rows = torch.arange(len(x), device=x.device)
+        residual, discrimination = in_batches(terms, rows, sizes).unbind(1)
     _check_finite(generator, discriminator, residual + discrimination)
     return Inversion(z, G_z, residual, discrimination)
 

@@ -171,6 +171,18 @@ def test_an_image_never_sees_the_others(shape, pair, n_codes, n_starts):
             assert torch.equal(answer, reference[images])
 
 
+def test_a_large_image_never_sees_the_others():
+    """The terms of one image alone are not summed up by several threads."""
+    torch.manual_seed(0)
+    G = Linear(torch.randn(70_000, 3))
+    x, codes = torch.randn(8, 1, 1, 70_000), torch.rand(20, 3)
+    with intraop_threads(3):
+        together = search(G, NoFeatures(), x, codes, n_starts=1, n_steps=1)
+        for i in range(8):
+            alone = search(G, NoFeatures(), x[[i]], codes, n_starts=1, n_steps=1)
+            assert torch.equal(alone.residual[0], together.residual[i])
+
+
 def test_tol_stops_each_image_on_its_own():
     """A converged image keeps its code; others go on, unmoved by it."""
     G, D = networks((1, 8, 8), torch.float32)
