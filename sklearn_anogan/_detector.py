@@ -565,6 +565,7 @@ class AnoGANDetector(OutlierMixin, BaseEstimator):
         Every image passes here, on its way to every answer: ``keep(x, found)`` picks
         from a block and its `Inversion` what to return.
         """
+        self._validate_params()  # those of the search may have been set since `fit`
         return invert_in_blocks(
             [self._search_on(device) for device in resolve_devices(self.device)],
             images,
@@ -589,13 +590,15 @@ class AnoGANDetector(OutlierMixin, BaseEstimator):
         n_candidates = max(n_candidates, n_starts)
         is_plain = n_candidates == n_starts
         # Networks compare by identity: others in their place are explored anew.
-        key = (self.generator_, self.discriminator_, device, n_candidates, is_plain)
-        if key not in self._explored:
+        wanted = (self.generator_, self.discriminator_, n_candidates, is_plain)
+        known, candidates = self._explored.get(device, (None, None))
+        if known != wanted:
             # The same candidates for every image: with its own, a score would depend
             # on the image's place in X.
             z = self._draw(n_candidates, self._start_seed).to(device)
-            self._explored[key] = explore(G, D, z, n_starts)
-        return Search(G, D, self._explored[key])
+            candidates = explore(G, D, z, n_starts)
+            self._explored[device] = (wanted, candidates)
+        return Search(G, D, candidates)
 
     def __getstate__(self):
         # What can be explored again is not worth its megabytes in a pickle.

@@ -249,8 +249,9 @@ def _invert(
             weight,
         )
 
+    # Not inherited: a subclass may do what cannot be recorded.
     is_graphable = x.is_cuda and all(
-        getattr(network, "is_graphable", False)
+        vars(type(network)).get("is_graphable", False)
         for network in (generator, discriminator)
     )
     repeat = _replay if is_graphable else _repeat

@@ -1,3 +1,4 @@
+import copy
 import inspect
 import pickle
 import re
@@ -18,7 +19,7 @@ from sklearn.preprocessing import MinMaxScaler, StandardScaler
 from skorch.callbacks import Callback
 from torch import nn
 
-from sklearn_anogan import AnoGANDetector
+from sklearn_anogan import AnoGANDetector, _detector
 from sklearn_anogan._networks import DenseGenerator, Discriminator, Generator
 
 
@@ -403,6 +404,47 @@ def test_scoring_changes_no_bit_of_the_networks(fitted, digits):
     for network in (fitted.generator_, fitted.discriminator_):
         assert not network.training
         assert not any(parameter.requires_grad for parameter in network.parameters())
+
+
+@pytest.mark.parametrize(
+    "name, value",
+    [
+        ("n_candidates", 0),
+        ("n_candidates", "many"),
+        ("search_steps", -1),
+        ("search_lr", 0.0),
+        ("n_restarts", 1.5),
+        ("tol", 1),
+        ("device", 3),
+    ],
+)
+def test_search_settings_are_checked_when_they_are_used(fitted, zeros, name, value):
+    changed = pickle.loads(pickle.dumps(fitted)).set_params(**{name: value})
+    with pytest.raises(ValueError, match=f"The '{name}' parameter of AnoGANDetector"):
+        changed.score_samples(zeros[:2])
+
+
+def test_what_is_explored_is_kept_until_it_changes(fitted, zeros, monkeypatch):
+    """Once a fit, and again for other candidates or networks; never in a pickle."""
+    calls = []
+    explore = _detector.explore
+    monkeypatch.setattr(
+        _detector, "explore", lambda *args: calls.append(1) or explore(*args)
+    )
+    detector = pickle.loads(pickle.dumps(fitted))
+    for changes, n_calls in [
+        ({}, 1),
+        ({}, 1),
+        ({"search_steps": 3, "n_restarts": 2, "tol": 0.1}, 1),
+        ({"n_candidates": 100}, 2),
+        ({"n_candidates": 1}, 3),
+    ]:
+        detector.set_params(**changes).score_samples(zeros[:2])
+        assert len(calls) == n_calls
+        assert len(detector._explored) == 1
+    detector.generator_ = copy.deepcopy(detector.generator_)
+    detector.score_samples(zeros[:2])
+    assert len(calls) == 4
 
 
 @pytest.mark.parametrize(
