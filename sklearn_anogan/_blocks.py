@@ -14,7 +14,8 @@ from sklearn.utils.parallel import Parallel, delayed
 from torch import nn
 from tqdm import tqdm
 
-from ._inference import CUDA_CAPTURE, fitting_batch, free_memory, intraop_threads
+from ._devices import CUDA_CAPTURE, free_memory, intraop_threads, is_out_of_memory
+from ._inference import fitting_batch
 from ._inversion import Candidates, invert, measure_batches
 
 #: Batches in a block, at most.
@@ -129,7 +130,7 @@ def _invert_block(x, search, keep, n_threads, largest_batch, settings):
                 begin += size
                 continue
             except (MemoryError, RuntimeError) as error:
-                if not _is_out_of_memory(error):
+                if not is_out_of_memory(error):
                     if isinstance(error, torch.AcceleratorError):
                         raise _device_failed(device, error) from error
                     raise
@@ -141,18 +142,6 @@ def _invert_block(x, search, keep, n_threads, largest_batch, settings):
                 with CUDA_CAPTURE:
                     torch.cuda.empty_cache()
     return torch.cat(kept)
-
-
-def _is_out_of_memory(error):
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(
-        text in str(error)
-        for text in (
-            "DefaultCPUAllocator",
-            "not enough memory",
-            "out of memory",
-            "ALLOC_FAILED",
-        )
-    )
 
 
 def _too_large(x, device):

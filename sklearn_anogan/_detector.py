@@ -6,6 +6,7 @@ import copy
 from contextlib import contextmanager
 from functools import partial
 from numbers import Integral, Real
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -16,23 +17,42 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ._blocks import Search, invert_in_blocks
+from ._devices import resolve_devices
 from ._images import TrainingImages, ValueRange, check_image_shape, check_images
 from ._inference import inference_form
 from ._inversion import explore, n_candidates_that_fit
 from ._losses import ADVERSARIAL_LOSSES, anogan_loss
+from ._monitoring import CallbackSupportMixin, Reports, with_callbacks
+from ._nets import sample_prior
 from ._networks import DenseDiscriminator, DenseGenerator, Discriminator, Generator
-from ._training import resolve_devices, sample_prior, train_gan
+from ._training import train_networks
 
 __all__ = ["AnoGANDetector"]
 
 #: Training images that ``offset_`` is computed from, at most.
 _MAX_CALIBRATION = 1000
 
+#: Parameters that go to `train_networks` as they are.
+_TRAINING_PARAMETERS = (
+    "latent_dim",
+    "latent_prior",
+    "n_filters",
+    "adversarial_loss",
+    "ema_decay",
+    "max_epochs",
+    "batch_size",
+    "lr",
+    "mixed_precision",
+    "callbacks",
+    "checkpoint_dir",
+    "verbose",
+)
+
 #: Share of training images that ``contamination="auto"`` leaves below the threshold.
 _AUTO_CONTAMINATION = 0.05
 
 
-class AnoGANDetector(OutlierMixin, BaseEstimator):
+class AnoGANDetector(CallbackSupportMixin, OutlierMixin, BaseEstimator):
     """Detect images unlike the training images with a generative adversarial network.
 
     AnoGAN [1]_ trains a DCGAN [2]_ on normal images. For a new image x it searches,
@@ -73,14 +93,29 @@ class AnoGANDetector(OutlierMixin, BaseEstimator):
     batch_size : int, default=64
         Images in a training step.
 
-    lr : float, default=2e-4
-        Learning rate of both networks' Adam.
+    lr : float, default=8e-4
+        Learning rate of the networks' Adam.
+
+    ema_decay : float in [0, 1), default=0.998
+        The generator that is kept has a moving average of the weights of the one that
+        is trained, with this decay from step to step. 0 keeps the last weights, as the
+        paper does.
+
+    mixed_precision : bool, default=False
+        Whether training computes in bfloat16, which newer GPUs do much faster.
 
     callbacks : list of skorch callbacks, default=None
-        Called while training, see :class:`skorch.callbacks.Callback`.
+        Called while generator and discriminator are trained; see Notes.
 
-    inversion : {"search"}, default="search"
-        How latent codes are found: by gradient descent, as in the paper.
+    checkpoint_dir : str or path, default=None
+        Directory to which `fit` writes checkpoints between epochs. If it is interrupted
+        or killed, the same call goes on from there to the very model that it would have
+        reached, on the same machine. Each training needs a directory of its own.
+
+    inversion : {"search", "encoder", "encoder+search"}, default="search"
+        How latent codes are found: by gradient descent, as in the paper; by an encoder
+        trained for it, in one pass, as in f-AnoGAN [3]_; or by gradient descent from
+        the encoder's code. `fit` trains an encoder if it is asked for here.
 
     n_candidates : int, default=4096
         Generated images that the search learns from once for each fit: it starts from
@@ -125,8 +160,7 @@ class AnoGANDetector(OutlierMixin, BaseEstimator):
         scikit-learn's glossary for None and -1.
 
     verbose : int, default=0
-        With 1, training prints a table of its losses, a line for each epoch, and
-        scoring shows a progress bar.
+        With 1, training and scoring show progress bars, training with its losses.
 
     random_state : int, RandomState instance or None, default=None
         Decides the networks' weights, the batches, the starts of the search and the
@@ -139,10 +173,18 @@ class AnoGANDetector(OutlierMixin, BaseEstimator):
         The trained networks on the CPU, frozen and in evaluation mode. They work on
         tensors (n, channels, height, width) scaled to [-1, 1].
 
+    encoder_ : nn.Module
+        Likewise, the encoder; only if `inversion` asked for one.
+
     history_ : skorch.history.History
         For each epoch ``discriminator_loss``, ``generator_loss``, ``d_real`` and
-        ``d_fake`` (means of D(x) and D(G(z)), as probabilities), and what the callbacks
-        recorded.
+        ``d_fake`` (means of D(x) and D(G(z)), as probabilities), ``diversity`` (the
+        mean distance of generated images from the nearest other one, relative to that
+        of training images: about 1 is healthy, near 0 is collapsed), and what the
+        callbacks recorded.
+
+    encoder_history_ : skorch.history.History
+        ``encoder_loss`` for each epoch; only if there is an encoder.
 
     offset_ : float
         Threshold on the raw scores: ``decision_function = score_samples - offset_``.
@@ -188,6 +230,12 @@ class AnoGANDetector(OutlierMixin, BaseEstimator):
     for each feature. In evaluation mode, neither network may draw random numbers or
     mix the images of a batch.
 
+    `callbacks` are skorch's, for instance ``EarlyStopping`` or ``LRScheduler``. In the
+    net that they are given, ``module_`` is the generator that will be kept,
+    ``discriminator_`` the other network, and no validation data are set aside: an
+    ``EpochScoring`` needs ``on_train=True, use_caching=False``. scikit-learn's own
+    callbacks are set with ``set_callbacks``, from version 1.9 on.
+
     Parameters of the search and of the score take effect on a fitted detector as soon
     as they are set; ``offset_`` stays that of the last `fit`.
 
@@ -206,7 +254,7 @@ class AnoGANDetector(OutlierMixin, BaseEstimator):
     >>> from sklearn_anogan import AnoGANDetector
     >>> digits = load_digits()
     >>> ones = digits.images[digits.target == 1]  # (182, 8, 8)
-    >>> detector = AnoGANDetector(max_epochs=30, search_steps=20, random_state=0)
+    >>> detector = AnoGANDetector(max_epochs=300, random_state=0)
     >>> detector.fit(ones[:100]).score_samples(ones[100:]).shape
     (82,)
     >>> detector.anomaly_map(digits.images[:2]).shape
@@ -227,8 +275,11 @@ class AnoGANDetector(OutlierMixin, BaseEstimator):
         ],
         "batch_size": [Interval(Integral, 2, None, closed="left")],
         "lr": [Interval(Real, 0, None, closed="neither")],
+        "ema_decay": [Interval(Real, 0, 1, closed="left")],
+        "mixed_precision": ["boolean"],
         "callbacks": [list, None],
-        "inversion": [StrOptions({"search"})],
+        "checkpoint_dir": [str, Path, None],
+        "inversion": [StrOptions({"search", "encoder", "encoder+search"})],
         "n_candidates": [Interval(Integral, 1, None, closed="left")],
         "search_steps": [Interval(Integral, 0, None, closed="left")],
         "search_lr": [Interval(Real, 0, None, closed="neither")],
@@ -258,8 +309,11 @@ class AnoGANDetector(OutlierMixin, BaseEstimator):
         adversarial_loss="bce",
         max_epochs="auto",
         batch_size=64,
-        lr=2e-4,
+        lr=8e-4,
+        ema_decay=0.998,
+        mixed_precision=False,
         callbacks=None,
+        checkpoint_dir=None,
         inversion="search",
         n_candidates=4096,
         search_steps=25,
@@ -284,7 +338,10 @@ class AnoGANDetector(OutlierMixin, BaseEstimator):
         self.max_epochs = max_epochs
         self.batch_size = batch_size
         self.lr = lr
+        self.ema_decay = ema_decay
+        self.mixed_precision = mixed_precision
         self.callbacks = callbacks
+        self.checkpoint_dir = checkpoint_dir
         self.inversion = inversion
         self.n_candidates = n_candidates
         self.search_steps = search_steps
@@ -299,11 +356,12 @@ class AnoGANDetector(OutlierMixin, BaseEstimator):
         self.verbose = verbose
         self.random_state = random_state
 
+    @with_callbacks
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, X, y=None):
         """Train the networks on normal images and set the threshold.
 
-        A call that fails leaves the detector as it was.
+        A call that fails leaves the detector as it was; checkpoints stay.
 
         Parameters
         ----------
@@ -322,14 +380,36 @@ class AnoGANDetector(OutlierMixin, BaseEstimator):
         ValueError
             If X holds NaN or infinity, images of different shapes or of another shape
             than `image_shape`, fewer than two images or nothing but one constant; if a
-            parameter, the device or a network class cannot be used.
+            parameter, the device, a network class or a checkpoint cannot be used.
         FloatingPointError
             If training diverged, or a network answers with NaN or infinity.
-        """
-        with _unchanged_on_failure(self):
-            return self._fit(X)
+        MemoryError
+            If a batch does not fit into memory.
+        OSError
+            If `checkpoint_dir` cannot be written to. Later, that is only a warning.
 
-    def _fit(self, X):
+        Warns
+        -----
+        ConvergenceWarning
+            If the generator has collapsed, the losses explode, the discriminator has
+            won or images are few for the networks' width: the detector can be used, but
+            do not trust it before you have looked at `sample` and `history_`.
+        """
+        report = None
+        if hasattr(self, "set_callbacks"):
+            context = self._init_callback_context(max_subtasks=None)
+            of_fit = {"estimator": self, "X": X, "y": y}
+            context.call_on_fit_task_begin(**of_fit)
+            report = partial(Reports, context, of_fit)
+        with _unchanged_on_failure(self):
+            self._fit(X, report)
+        if report:
+            context.call_on_fit_task_end(
+                **of_fit, reconstruction_attributes=lambda: vars(self)
+            )
+        return self
+
+    def _fit(self, X, report):
         effective_n_jobs(self.n_jobs)  # fails now rather than after the training
         device, *_ = resolve_devices(self.device)
         resume = self.warm_start and hasattr(self, "generator_")
@@ -343,35 +423,39 @@ class AnoGANDetector(OutlierMixin, BaseEstimator):
         value_range = ValueRange.measure(images)
         if not resume:
             self._value_range = value_range
-        self._prior = (self.latent_prior, self.latent_dim)
-        rng = _random_state(self.random_state)
-        train_seed, self._start_seed = rng.randint(2**31 - 1, size=2).tolist()
         is_rows = len(self.image_shape_) == 1
-        net = train_gan(
+        trained = train_networks(
             TrainingImages(images, self._value_range, device),
             self.generator or (DenseGenerator if is_rows else Generator),
             self.discriminator or (DenseDiscriminator if is_rows else Discriminator),
-            images.layout.chw,
-            latent_dim=self.latent_dim,
-            latent_prior=self.latent_prior,
-            n_filters=self.n_filters,
-            adversarial_loss=self.adversarial_loss,
-            max_epochs=self.max_epochs,
-            batch_size=self.batch_size,
-            lr=self.lr,
-            callbacks=self.callbacks,
-            device=device,
-            verbose=self.verbose,
-            seed=train_seed,
+            with_encoder=self.inversion != "search",
+            seed=int(_random_state(self.random_state).randint(2**31 - 1)),
+            has_random_seed=self.random_state is None,
             resume_from=self if resume else None,
+            report=report and partial(report, partial(self._snapshot, images)),
+            device=device,
+            **{name: getattr(self, name) for name in _TRAINING_PARAMETERS},
         )
-        self.generator_, self.discriminator_ = (
-            copy.deepcopy(network).cpu().eval().requires_grad_(False)
-            for network in (net.module_, net.discriminator_)
-        )
-        self.history_ = net.history
+        earlier = self.history_ if resume else []
+        self._adopt(images, *trained)
+        self.history_[:0] = earlier
+        for number, epoch in enumerate(self.history_, start=1):
+            epoch["epoch"] = number
+
+    def _adopt(self, images, gan, encoder, seed):
+        """Take over what was trained, and set the threshold."""
+        self.generator_, self.discriminator_ = _frozen(gan.module_, gan.discriminator_)
+        self.history_ = copy.copy(gan.history)
+        for name in ("encoder_", "encoder_history_"):
+            vars(self).pop(name, None)
+        if encoder is not None:
+            (self.encoder_,) = _frozen(encoder.module_)
+            self.encoder_history_ = copy.copy(encoder.history)
         self._sample_layout = images.layout.on_cpu()
+        self._prior = (self.latent_prior, self.latent_dim)
         self._explored = {}
+        rng = np.random.RandomState(seed)
+        self._start_seed = int(rng.randint(2**31 - 1))
 
         calibration = rng.permutation(len(images))[:_MAX_CALIBRATION]
         scores = self._combine(self._score_terms(images, calibration))
@@ -379,7 +463,14 @@ class AnoGANDetector(OutlierMixin, BaseEstimator):
             _AUTO_CONTAMINATION if self.contamination == "auto" else self.contamination
         )
         self.offset_ = float(np.percentile(scores, 100 * contamination))
-        return self
+
+    def _snapshot(self, images, trained):
+        """The fitted attributes as they would be if training ended now."""
+        other = copy.copy(self)
+        if trained.encoder is None:
+            other.inversion = "search"
+        other._adopt(images, *trained)
+        return vars(other)
 
     def score_samples(self, X):
         """Score images: minus the AnoGAN loss at the best latent code found.
@@ -574,8 +665,8 @@ class AnoGANDetector(OutlierMixin, BaseEstimator):
             keep,
             n_jobs=self.n_jobs,
             verbose=self.verbose,
-            n_starts=self.n_restarts + 1,
-            n_steps=self.search_steps,
+            n_starts=1 if self.inversion == "encoder" else self.n_restarts + 1,
+            n_steps=0 if self.inversion == "encoder" else self.search_steps,
             lr=self.search_lr,
             tol=self.tol,
             discrimination_weight=self.discrimination_weight,
@@ -585,18 +676,31 @@ class AnoGANDetector(OutlierMixin, BaseEstimator):
         """What the search needs on a device; candidates are explored once a fit."""
         G = inference_form(self.generator_, device)
         D = inference_form(self.discriminator_, device)
+        encoder = None
+        if self.inversion != "search":
+            if not hasattr(self, "encoder_"):
+                raise ValueError(
+                    f"inversion={self.inversion!r} needs an encoder, which fit trains "
+                    "only if inversion asks for it then. Fit again, or use "
+                    "inversion='search'."
+                )
+            encoder = self.encoder_
         n_starts = self.n_restarts + 1
         n_candidates = n_candidates_that_fit(self.n_candidates, self.n_features_in_)
         n_candidates = max(n_candidates, n_starts)
+        if self.inversion == "encoder":
+            n_starts = n_candidates = 1
         is_plain = n_candidates == n_starts
         # Networks compare by identity: others in their place are explored anew.
-        wanted = (self.generator_, self.discriminator_, n_candidates, is_plain)
+        networks = (self.generator_, self.discriminator_, encoder)
+        wanted = (*networks, n_candidates, is_plain)
         known, candidates = self._explored.get(device, (None, None))
         if known != wanted:
             # The same candidates for every image: with its own, a score would depend
             # on the image's place in X.
             z = self._draw(n_candidates, self._start_seed).to(device)
-            candidates = explore(G, D, z, n_starts)
+            E = encoder and inference_form(encoder, device)
+            candidates = explore(G, D, z, n_starts, E)
             self._explored[device] = (wanted, candidates)
         return Search(G, D, candidates)
 
@@ -634,6 +738,14 @@ def _difference(x, found, half_width, over_channels, dtype):
     in_units = (x - found.G_z).abs().cpu() * half_width
     in_units = in_units.mean(1, keepdim=True) if over_channels else in_units
     return in_units.to(dtype)
+
+
+def _frozen(*networks):
+    """Copies on the CPU that are not trained any more."""
+    return [
+        copy.deepcopy(network).cpu().eval().requires_grad_(False)
+        for network in networks
+    ]
 
 
 def _random_state(random_state):

@@ -10,23 +10,19 @@ matrices are aligned.
 """
 
 import copy
-import threading
-from contextlib import contextmanager
 from itertools import pairwise
 
-import psutil
 import torch
 from torch import nn
 from torch.nn.functional import linear, pad
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
+from ._devices import free_memory, intraop_threads
+
 #: Numbers of images in a batch. Small ones are for the last images of a block. A GPU is
 #: not filled by less than one size, and its libraries round others differently.
 CPU_BATCHES = (8, 16, 32, 64)
 GPU_BATCHES = (512,)
-
-#: A process records one CUDA graph at a time, and leaves its cached memory alone then.
-CUDA_CAPTURE = threading.Lock()
 
 #: Share of the free memory that the searches of all workers may take.
 _MEMORY_SHARE = 0.5
@@ -108,15 +104,6 @@ def _bytes_of_a_search(generator, discriminator, codes):
     return max(1, bytes_kept(2) - bytes_kept(1))  # the weights are kept only once
 
 
-def free_memory(device):
-    """Bytes that can be allocated."""
-    if device.type == "cuda":
-        in_reserve = torch.cuda.memory_reserved(device)
-        in_reserve -= torch.cuda.memory_allocated(device)
-        return torch.cuda.mem_get_info(device)[0] + in_reserve
-    return psutil.virtual_memory().available
-
-
 def padding(n, sizes, device):
     """Rows 0 to n - 1, the last repeated to make one of ``sizes``."""
     size = next(size for size in sizes if size >= n)
@@ -134,7 +121,7 @@ def in_batches(network, inputs, sizes):
 
 
 @torch.enable_grad()
-def find_exact_batches(generator, discriminator, codes, largest):
+def find_exact_batches(generator, discriminator, codes, largest, encoder=None):
     """Batch sizes with which the networks round as a single thread does.
 
     Measured rather than assumed: the answers for some images and their gradients have
@@ -149,6 +136,8 @@ def find_exact_batches(generator, discriminator, codes, largest):
         Tells the device and the type of the numbers.
     largest : int
         Most images that memory has room for.
+    encoder : module or None
+        As `inference_form` makes it.
 
     Returns
     -------
@@ -171,7 +160,10 @@ def find_exact_batches(generator, discriminator, codes, largest):
         f = discriminator.features(G_z)
         loss = (G_z - 0.5).abs().sum() + (f - 0.5).abs().sum()
         (gradient,) = torch.autograd.grad(loss, z_rows)
-        return torch.cat([a.detach().flatten(1) for a in (gradient, G_z, f)], 1)
+        found = [gradient, G_z, f]
+        if encoder is not None:
+            found.append(encoder(G_z.detach()))
+        return torch.cat([a.detach().flatten(1) for a in found], 1)
 
     rows = torch.arange(len(z))
     with intraop_threads(1):
@@ -186,53 +178,6 @@ def find_exact_batches(generator, discriminator, codes, largest):
         if exact:
             return n_threads, tuple(exact)
     return 1, sizes[:1]
-
-
-class _Exactness:
-    """Exact and repeatable convolutions of CUDA devices, for as long as anyone wants.
-
-    The switches are the process's, while threads come and go: the first one in turns
-    them on, and the last one out puts them back.
-    """
-
-    def __init__(self):
-        self.lock, self.n_inside = threading.Lock(), 0
-
-    @contextmanager
-    def __call__(self, device):
-        if device.type != "cuda":
-            yield
-            return
-        cudnn = torch.backends.cudnn
-        with self.lock:
-            if self.n_inside == 0:
-                self.before = cudnn.deterministic, cudnn.allow_tf32
-                cudnn.deterministic, cudnn.allow_tf32 = True, False
-            self.n_inside += 1
-        try:
-            yield
-        finally:
-            with self.lock:
-                self.n_inside -= 1
-                if self.n_inside == 0:
-                    cudnn.deterministic, cudnn.allow_tf32 = self.before
-
-
-exact_convolutions = _Exactness()
-
-
-@contextmanager
-def intraop_threads(n_threads):
-    """Let torch use this many threads of the CPU; None leaves them alone."""
-    before = torch.get_num_threads()
-    if n_threads is not None:
-        torch.set_num_threads(n_threads)
-    try:
-        yield
-    finally:
-        # Also if it is unchanged here: torch counts for each of Python's threads, and
-        # starts new ones with the number that any of them has set last.
-        torch.set_num_threads(before)
 
 
 def _fold_batch_norms(layers):

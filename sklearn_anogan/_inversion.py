@@ -18,15 +18,13 @@ from threadpoolctl import threadpool_limits
 from torch import nn
 from torch.nn.functional import pad
 
+from ._devices import CUDA_CAPTURE, exact_convolutions, intraop_threads
 from ._inference import (
     CPU_BATCHES,
-    CUDA_CAPTURE,
     AlignedLinear,
-    exact_convolutions,
     find_exact_batches,
     fitting_batch,
     in_batches,
-    intraop_threads,
     padding,
 )
 from ._losses import anogan_loss, discrimination_loss, residual_loss
@@ -51,6 +49,7 @@ class Candidates(NamedTuple):
     z: torch.Tensor  # (n, latent_dim)
     similarity: nn.Module | None  # images (m, ...) -> (m, n), the higher, the nearer
     coordinates: nn.Module  # steps u of the search -> steps in z
+    encoder: nn.Module | None  # images -> (m, latent_dim), the first start
     exact_batches: dict  # number of threads -> answer of `find_exact_batches`
 
 
@@ -84,7 +83,7 @@ class _Searches(NamedTuple):
 
 
 @torch.enable_grad()
-def explore(generator, discriminator, z, n_starts):
+def explore(generator, discriminator, z, n_starts, encoder=None):
     """Learn from generated images where a search should start and how it should step.
 
     The images of all candidates are kept, to start from the nearest. A step is taken in
@@ -102,6 +101,8 @@ def explore(generator, discriminator, z, n_starts):
         choice: the search is the paper's, plain steps in z from random starts.
     n_starts : int
         Searches for each image.
+    encoder : module or None
+        As `inference_form` makes it; its code is the first start.
 
     Returns
     -------
@@ -113,10 +114,10 @@ def explore(generator, discriminator, z, n_starts):
         If the generator answers with NaN or infinity.
     """
     largest = fitting_batch(generator, discriminator, z)
-    n_threads, sizes = find_exact_batches(generator, discriminator, z, largest)
+    n_threads, sizes = find_exact_batches(generator, discriminator, z, largest, encoder)
     exact_batches = {torch.get_num_threads(): (n_threads, sizes)}
     if len(z) <= n_starts:
-        return Candidates(z, None, nn.Identity(), exact_batches)
+        return Candidates(z, None, nn.Identity(), encoder, exact_batches)
     rng = torch.Generator().manual_seed(0)
     images, gradients = [], []
     with intraop_threads(n_threads), exact_convolutions(z.device):
@@ -134,7 +135,7 @@ def explore(generator, discriminator, z, n_starts):
     similarity = nn.Sequential(nn.Flatten(), nearest)
     with threadpool_limits(1):  # workers of joblib have other numbers of threads
         coordinates = AlignedLinear.of(_coordinates(gradients.cpu()).to(z))
-    return Candidates(z, similarity, coordinates, exact_batches)
+    return Candidates(z, similarity, coordinates, encoder, exact_batches)
 
 
 def n_candidates_that_fit(n_candidates, n_values):
@@ -171,7 +172,8 @@ def invert(
     x : tensor of shape (n, channels, height, width)
         Images, in [-1, 1] where they lie in the training range.
     n_starts : int
-        Every image is searched from so many of the candidates, the nearest ones.
+        Every image is searched from so many of the candidates, the nearest ones; the
+        encoder's code, if there is one, takes the place of the last.
     n_steps : int
         Largest number of gradient steps from each start; 0 compares the starts.
     lr : float
@@ -219,7 +221,7 @@ def measure_batches(generator, discriminator, candidates, largest=None):
     if n_now not in known:
         fitting = largest or fitting_batch(generator, discriminator, candidates.z)
         known[n_now] = find_exact_batches(
-            generator, discriminator, candidates.z, fitting
+            generator, discriminator, candidates.z, fitting, candidates.encoder
         )
     n_threads, sizes = known[n_now]
     if largest is None or largest >= sizes[-1]:
@@ -239,7 +241,7 @@ def _invert(
                 f"width) = {tuple(generated.shape[1:])}, X has {tuple(x.shape[1:])}."
             )
         f_x = in_batches(discriminator.features, x, sizes)
-        starts = _find_starts(candidates, x, n_starts)
+        starts = _find_starts(candidates, x, n_starts, sizes)
 
     def loss_of(z, u, x, f_x):
         G_z = generator(z + candidates.coordinates(u))
@@ -255,9 +257,10 @@ def _invert(
         for network in (generator, discriminator)
     )
     repeat = _replay if is_graphable else _repeat
-    u_found = starts.new_empty(starts.shape)
-    loss_found = starts.new_empty(n_searches)
-    n_begun = 0
+    u_found = torch.zeros_like(starts)
+    loss_found = starts.new_zeros(n_searches)
+    has_choice = n_steps > 0 or n_starts > 1
+    n_begun = 0 if has_choice else n_searches
     searches = _begin(starts, torch.arange(0, device=x.device))
     while n_begun < n_searches or len(searches.u):
         n_new = min(sizes[-1] - len(searches.u), n_searches - n_begun)
@@ -302,8 +305,16 @@ def _invert(
     return Inversion(z, G_z, residual, discrimination)
 
 
-def _find_starts(candidates, x, n_starts):
+def _find_starts(candidates, x, n_starts, sizes):
     """The codes that the images are searched from, image by image."""
+    if candidates.encoder is not None:
+        encoded = in_batches(candidates.encoder, x, sizes)[:, None]
+        if n_starts == 1:
+            return encoded[:, 0]
+        others = _find_starts(candidates._replace(encoder=None), x, n_starts - 1, sizes)
+        return torch.cat(
+            [encoded, others.unflatten(0, (len(x), n_starts - 1))], 1
+        ).flatten(0, 1)
     if candidates.similarity is None:
         return candidates.z[:n_starts].repeat(len(x), 1)
     # One thread and one size always round alike; a row is as long as the candidates

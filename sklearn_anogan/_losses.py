@@ -5,7 +5,7 @@
 Equation numbers are those of Schlegl et al. 2017, :doi:`10.1007/978-3-319-59050-9_12`.
 """
 
-from torch.nn.functional import softplus
+from torch.nn.functional import mse_loss, softplus
 
 
 def bce_discriminator_loss(d_real, d_fake):
@@ -36,6 +36,27 @@ def bce_generator_loss(d_fake):
 
 #: ``adversarial_loss`` -> (loss of D from real and generated logits, loss of G).
 ADVERSARIAL_LOSSES = {"bce": (bce_discriminator_loss, bce_generator_loss)}
+
+
+def encoder_loss(x, G_z, f_x, f_G_z):
+    """Loss of an encoder E, with z = E(x): izi_f, image-to-image with features.
+
+    Equation (5) of Schlegl et al. 2019, "f-AnoGAN", :doi:`10.1016/j.media.2019.01.010`,
+    with its weight kappa of 1.
+
+    Parameters
+    ----------
+    x, G_z : tensors of shape (n, ...)
+        Images and what G makes of their codes.
+    f_x, f_G_z : tensors of shape (n, ...)
+        An intermediate layer f of D for both.
+
+    Returns
+    -------
+    loss : scalar tensor
+        Mean square difference of the pixels plus that of the features.
+    """
+    return mse_loss(G_z, x) + mse_loss(f_G_z, f_x)
 
 
 def residual_loss(x, G_z):

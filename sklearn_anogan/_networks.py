@@ -1,8 +1,8 @@
 # Authors: The sklearn-anogan developers
 # SPDX-License-Identifier: BSD-3-Clause
-"""Generator and discriminator: DCGAN for images of any size, dense for rows.
+"""Generator, discriminator and encoder: DCGAN for images of any size, dense for rows.
 
-All four classes keep one contract, which a user's own classes must keep too::
+Generators and discriminators keep a contract, which a user's own classes must keep::
 
     generator = Generator(
         latent_dim=..., n_channels=..., height=..., width=..., n_filters=...
@@ -22,6 +22,10 @@ A. Radford, L. Metz, S. Chintala, "Unsupervised representation learning with dee
 convolutional generative adversarial networks", 2016, :doi:`10.48550/arXiv.1511.06434`
 """
 
+import inspect
+from math import prod
+
+import torch
 from torch import nn
 
 
@@ -109,6 +113,54 @@ class Discriminator(nn.Module):
         return self.head(self.features(x)).squeeze(1)  # (n, C, H, W) -> (n,)
 
 
+class Encoder(nn.Module):
+    """Encoder of images or rows: built like the discriminators, but it ends in a code.
+
+    Parameters
+    ----------
+    latent_dim : int
+        Size of the latent code z.
+    n_channels, height, width : int
+        Shape of the images.
+    n_filters : int
+        As of `Discriminator`, or of `DenseDiscriminator` for rows.
+    is_bounded : bool
+        Whether codes lie in [-1, 1].
+    """
+
+    def __init__(self, latent_dim, n_channels, height, width, n_filters, is_bounded):
+        super().__init__()
+        if height == width == 1:
+            n_units = 4 * n_filters
+            layers = [nn.Flatten()]
+            for n_in, n_out in [(n_channels, n_units), (n_units, n_units)]:
+                layers += [
+                    nn.Linear(n_in, n_out, bias=False),
+                    nn.BatchNorm1d(n_out),
+                    nn.LeakyReLU(0.2),
+                ]
+            n_last = n_units
+        else:
+            sizes = _sizes_inwards(height, width)
+            widths = [n_channels, *_widths(n_filters, len(sizes) - 1)]
+            layers = []
+            for i, size in enumerate(sizes[:-1]):
+                layers += [
+                    nn.Conv2d(widths[i], widths[i + 1], **_halving(size), bias=False),
+                    nn.BatchNorm2d(widths[i + 1]),
+                    nn.LeakyReLU(0.2),
+                ]
+            layers.append(nn.Flatten())
+            n_last = widths[-1] * prod(sizes[-1])
+        layers.append(nn.Linear(n_last, latent_dim))
+        if is_bounded:
+            layers.append(nn.Tanh())
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, x):
+        return self.layers(x)  # (n, C, H, W) -> (n, latent_dim)
+
+
 class DenseGenerator(nn.Module):
     """Generator for rows: two hidden layers of ``4 * n_filters`` units.
 
@@ -172,6 +224,59 @@ class DenseDiscriminator(nn.Module):
 
     def forward(self, x):
         return self.head(self.features(x)).squeeze(1)  # (n, n_features, 1, 1) -> (n,)
+
+
+def check_network_class(name, network, keywords):
+    """Check that a user's class can be called with the keywords of the contract."""
+    try:
+        if not issubclass(network, torch.nn.Module):
+            raise TypeError("it is none")
+        inspect.signature(network).bind(**dict.fromkeys(keywords))
+    except TypeError as error:
+        raise ValueError(
+            f"{name}={network.__name__} must be a torch.nn.Module class that takes the "
+            f"keywords {', '.join(keywords)}: {error}."
+        ) from error
+
+
+@torch.no_grad()
+def check_networks(G, D, z, shape):
+    """Hold a generator and a discriminator to the contract, with a few codes z.
+
+    Raises
+    ------
+    ValueError
+        If they break it.
+    """
+    for network in (G, D):
+        if not any(p.requires_grad for p in network.parameters()):
+            raise ValueError(f"{type(network).__name__} has no parameters to train.")
+    if not callable(getattr(D, "features", None)):
+        raise ValueError(
+            f"{type(D).__name__} needs a method or module 'features' that turns images "
+            "(n, channels, height, width) into an intermediate layer (n, ...)."
+        )
+    n, x = len(z), G.eval()(z)
+    D.eval()
+    _check_answer(f"{type(G).__name__}.forward", z, x, (n, *shape))
+    _check_answer(f"{type(D).__name__}.features", x, D.features(x), (n, ...))
+    _check_answer(f"{type(D).__name__}.forward", x, D(x), (n,))
+
+
+def _check_answer(name, given, answer, wanted):
+    """Check that a network answers with finite numbers of the shape wanted."""
+    if not isinstance(answer, torch.Tensor):
+        found = f"a {type(answer).__name__}"
+    elif wanted not in (tuple(answer.shape), (*answer.shape[:1], ...)):
+        found = f"a tensor of shape {tuple(answer.shape)}"
+    elif not answer.isfinite().all():
+        found = "NaN or infinity"
+    else:
+        return
+    raise ValueError(
+        f"{name} must turn a tensor of shape {tuple(given.shape)} into finite numbers "
+        f"of shape {wanted}; it returned {found}."
+    )
 
 
 def _sizes_inwards(height, width):

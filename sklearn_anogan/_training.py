@@ -1,51 +1,55 @@
 # Authors: The sklearn-anogan developers
 # SPDX-License-Identifier: BSD-3-Clause
-"""Adversarial training of generator and discriminator as one skorch net."""
+"""Training from start to end: networks, checkpoints, progress, and what went wrong."""
 
-import inspect
+import copy
 import math
-import threading
-from contextlib import contextmanager
+import warnings
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
 
 import torch
-from skorch import NeuralNet
-from skorch.callbacks import EpochTimer, PassthroughScoring, PrintLog
+from sklearn.exceptions import ConvergenceWarning
+from tqdm import tqdm
 
-from ._losses import ADVERSARIAL_LOSSES
+from ._checkpoints import Checkpoint, digest_of_images, digest_of_weights
+from ._devices import exact_convolutions, is_out_of_memory, seeded
+from ._monitoring import EarlyStop, ProgressBar, find_problems
+from ._nets import EncoderNet, GANNet
+from ._networks import Encoder, check_network_class, check_networks
 
 #: ``max_epochs="auto"`` gives each network about so many steps, but never fewer epochs
 #: than this.
 _AUTO_STEPS = 1500
 _AUTO_MIN_EPOCHS = 10
 
-#: Torch's own random state is one for all threads: only one may train at a time.
-_RANDOM_STATE_LOCK = threading.RLock()
 
-#: What the history holds of every batch and, as a mean, of every epoch.
-RECORDS = ("discriminator_loss", "generator_loss", "d_real", "d_fake")
+class Trained(NamedTuple):
+    """What `train_networks` answers with."""
+
+    gan: GANNet
+    encoder: EncoderNet | None
+    seed: int  # that of the checkpoint, if training went on from one
 
 
-@torch.inference_mode(False)
-def train_gan(
+def train_networks(
     dataset,
     generator,
     discriminator,
-    shape,
     *,
-    latent_dim,
-    latent_prior,
-    n_filters,
-    adversarial_loss,
-    max_epochs,
-    batch_size,
-    lr,
-    callbacks,
-    device,
-    verbose,
+    with_encoder,
     seed,
+    has_random_seed=False,
     resume_from=None,
+    checkpoint_dir=None,
+    report=None,
+    adversarial_loss,
+    ema_decay,
+    callbacks,
+    **settings,
 ):
-    """Train a generator and a discriminator on normal images.
+    """Train a generator and a discriminator on normal images, then an encoder.
 
     Parameters
     ----------
@@ -54,44 +58,140 @@ def train_gan(
         through ``__getitems__``.
     generator, discriminator : nn.Module classes
         See `_networks` for the contract.
-    shape : tuple (channels, height, width)
-    resume_from : AnoGANDetector or None
-        A fitted detector whose weights training starts from, and whose history it
-        continues.
+    with_encoder : bool
     seed : int
         Seeds weights, batches and latent codes; the global state is left alone.
+    has_random_seed : bool
+        Whether a checkpoint's seed may replace it.
+    resume_from : AnoGANDetector or None
+        A fitted detector whose weights training starts from.
+    checkpoint_dir : str, Path or None
+    report : callable or None
+        ``report(name, as_trained)`` is another callback for the training of this name,
+        whose net ``as_trained`` turns into a `Trained`.
+    **settings
+        ``latent_dim``, ``latent_prior``, ``n_filters``, ``max_epochs``, ``batch_size``,
+        ``lr``, ``mixed_precision``, ``device`` and ``verbose``.
 
     The other parameters are those of `AnoGANDetector`.
+
+    Returns
+    -------
+    trained : Trained
+
+    Raises
+    ------
+    ValueError
+        If the networks break their contract or do not fit ``resume_from``, or if a
+        checkpoint cannot be gone on from.
+    FloatingPointError
+        If training diverged.
+    MemoryError
+        If a batch does not fit into memory.
+    OSError
+        If ``checkpoint_dir`` cannot be used.
+
+    Warns
+    -----
+    ConvergenceWarning
+        If the networks are not to be trusted, see `find_problems`.
+    """
+    of_gan = {"adversarial_loss": adversarial_loss, "ema_decay": ema_decay}
+    callbacks = list(callbacks or ())
+    _check_callbacks(callbacks)
+    open_checkpoint, start = lambda *args, **kwargs: None, None
+    if checkpoint_dir is not None:
+        if resume_from is not None:
+            start = digest_of_weights(
+                resume_from.generator_.state_dict(),
+                resume_from.discriminator_.state_dict(),
+            )
+        run = _describe_run(dataset, generator, discriminator, callbacks, **settings)
+        open_checkpoint = partial(_open_checkpoint, checkpoint_dir, run)
+    checkpoint = open_checkpoint(
+        "gan",
+        {**of_gan, "random_state": seed, "warm_start": start},
+        adopted=["random_state"] if has_random_seed else [],
+        # That of the very training that is continued here.
+        may_replace=lambda state: start == _digest_of_gan(**state["net"]),
+    )
+    if checkpoint:
+        seed = checkpoint.run["random_state"]
+
+    def reports(name, as_trained):
+        return [("report", report(name, as_trained))] if report else []
+
+    gan = train_gan(
+        dataset,
+        generator,
+        discriminator,
+        **of_gan,
+        **settings,
+        seed=seed,
+        callbacks=callbacks + reports("GAN", lambda net: Trained(net, None, seed)),
+        resume_from=resume_from,
+        checkpoint=checkpoint,
+    )
+    for problem in find_problems(gan, len(dataset) * dataset[0].numel()):
+        # The stack: train_networks, _fit, fit, scikit-learn's two wrappers, the user.
+        warnings.warn(problem, ConvergenceWarning, stacklevel=6)
+    if not with_encoder:
+        return Trained(gan, None, seed)
+    G, D = (
+        copy.deepcopy(network).eval().requires_grad_(False)
+        for network in (gan.module_, gan.discriminator_)
+    )
+    checkpoint = open_checkpoint(
+        "encoder",
+        {
+            "random_state": seed,
+            "gan": digest_of_weights(G.state_dict(), D.state_dict()),
+        },
+        # The GAN's checkpoint has told whether this is the same training.
+        may_replace=lambda state: True,
+    )
+    encoder = train_encoder(
+        dataset,
+        G,
+        D,
+        **settings,
+        seed=seed + 1,
+        callbacks=reports("encoder", lambda net: Trained(gan, net, seed)),
+        checkpoint=checkpoint,
+    )
+    return Trained(gan, encoder, seed)
+
+
+def train_gan(
+    dataset,
+    generator,
+    discriminator,
+    *,
+    adversarial_loss,
+    ema_decay,
+    latent_dim,
+    latent_prior,
+    n_filters,
+    seed,
+    verbose,
+    resume_from=None,
+    checkpoint=None,
+    **settings,
+):
+    """Train a generator and a discriminator; parameters as of `train_networks`.
 
     Returns
     -------
     net : GANNet
         With the trained ``module_`` (the generator), ``discriminator_`` and
         ``history``.
-
-    Raises
-    ------
-    ValueError
-        If the networks break their contract, or do not fit ``resume_from``.
-    FloatingPointError
-        If training diverged.
     """
+    shape = tuple(dataset[0].shape)
     for_both = dict(
         zip(("n_channels", "height", "width"), shape, strict=True), n_filters=n_filters
     )
-    _check_class("generator", generator, ["latent_dim", *for_both])
-    _check_class("discriminator", discriminator, for_both)
-    for callback in callbacks or ():
-        named = callback[-1] if isinstance(callback, tuple) else callback
-        if not hasattr(named, "on_train_begin"):
-            raise ValueError(
-                "callbacks must hold skorch callbacks, or tuples of a name and a "
-                f"callback, got {callback!r}."
-            )
-    batch_size = min(batch_size, len(dataset))
-    if max_epochs == "auto":
-        n_batches = len(dataset) // batch_size
-        max_epochs = max(_AUTO_MIN_EPOCHS, math.ceil(_AUTO_STEPS / n_batches))
+    check_network_class("generator", generator, ["latent_dim", *for_both])
+    check_network_class("discriminator", discriminator, for_both)
     net = GANNet(
         generator,
         discriminator,
@@ -100,210 +200,124 @@ def train_gan(
         **{f"discriminator__{name}": value for name, value in for_both.items()},
         adversarial_loss=adversarial_loss,
         latent_prior=latent_prior,
-        lr=lr,
+        ema_decay=ema_decay,
         # Less momentum than Adam's own, which lets the two networks oscillate (DCGAN).
         optimizer__betas=(0.5, 0.999),
-        discriminator_optimizer__betas=(0.5, 0.999),
-        max_epochs=max_epochs,
-        batch_size=batch_size,
-        iterator_train__shuffle=True,
-        # A short last batch, of one image at worst, has no statistics for batch norm.
-        iterator_train__drop_last=True,
-        iterator_train__collate_fn=as_batch,
-        callbacks=callbacks,
-        device=device,
-        verbose=verbose,
+        **_settings_of_a_net(dataset, **settings),
     )
-    with torch.enable_grad(), _seeded(seed, device):
-        net.initialize()
-        _check_networks(net, shape, latent_dim)
+
+    def prepare():
+        z = net.sample_prior(2)
+        check_networks(net.learner_, net.discriminator_, z, shape)
         if resume_from is not None:
-            _resume(net, resume_from)
-        net.notify("on_train_begin", X=dataset, y=None)
+            _load_weights(net.learner_, resume_from.generator_)
+            _load_weights(net.module_, resume_from.generator_)
+            _load_weights(net.discriminator_, resume_from.discriminator_)
+
+    return _train(net, dataset, seed, verbose, checkpoint, "GAN", prepare)
+
+
+def train_encoder(
+    dataset,
+    generator,
+    discriminator,
+    *,
+    latent_dim,
+    latent_prior,
+    n_filters,
+    seed,
+    verbose,
+    checkpoint=None,
+    **settings,
+):
+    """Train an encoder for networks that are frozen, in evaluation mode, on the device.
+
+    Returns
+    -------
+    net : EncoderNet
+        With the trained ``module_`` and ``history``.
+    """
+    n_channels, height, width = dataset[0].shape
+    net = EncoderNet(
+        Encoder,
+        generator,
+        discriminator,
+        module__latent_dim=latent_dim,
+        module__n_channels=n_channels,
+        module__height=height,
+        module__width=width,
+        module__n_filters=n_filters,
+        module__is_bounded=latent_prior == "uniform",
+        **_settings_of_a_net(dataset, **settings),
+    )
+    return _train(net, dataset, seed, verbose, checkpoint, "encoder")
+
+
+def _settings_of_a_net(
+    dataset, *, max_epochs, batch_size, lr, callbacks, device, mixed_precision
+):
+    """Names in skorch for the parameters that all nets share."""
+    batch_size = min(batch_size, len(dataset))
+    if max_epochs == "auto":
+        n_batches = len(dataset) // batch_size
+        max_epochs = max(_AUTO_MIN_EPOCHS, math.ceil(_AUTO_STEPS / n_batches))
+    return {
+        "max_epochs": max_epochs,
+        "batch_size": batch_size,
+        "iterator_train__shuffle": True,
+        # A short last batch, of one image at worst, has no statistics for batch norm.
+        "iterator_train__drop_last": True,
+        "iterator_train__collate_fn": as_batch,
+        "lr": lr,
+        "callbacks": callbacks,
+        "device": device,
+        "mixed_precision": mixed_precision,
+    }
+
+
+@torch.inference_mode(False)
+@torch.enable_grad()
+def _train(net, dataset, seed, verbose, checkpoint, name, prepare=None):
+    """Train a net to its last epoch, from its checkpoint if there is one."""
+    progress = tqdm(
+        total=net.max_epochs,
+        desc=f"Training the {name}",
+        unit=" epochs",
+        disable=not verbose,
+    )
+    device = torch.device(net.device)
+    with seeded(seed, device), exact_convolutions(device), progress:
+        net.callbacks.append(("progress", ProgressBar(progress)))
+        if checkpoint:
+            net.callbacks.append(("checkpoint", checkpoint))
         try:
-            # Not fit(): it would take Ctrl-C for the end of training.
-            net.fit_loop(dataset)
-        except EarlyStop:
-            pass
-        net.notify("on_train_end", X=dataset, y=None)
-    for module in (net.module_, net.discriminator_):
-        if not all(value.isfinite().all() for value in module.state_dict().values()):
-            raise FloatingPointError(
-                f"Training diverged: the weights of {type(module).__name__} are no "
-                f"longer finite after {len(net.history)} epochs. Lower the learning "
-                f"rate, lr={lr}."
-            )
+            net.initialize()
+            if prepare:
+                prepare()
+            net.notify("on_train_begin", X=dataset, y=None)
+            if not (checkpoint and checkpoint.restore(net)):
+                _run_epochs(net, dataset, checkpoint)
+            net.notify("on_train_end", X=dataset, y=None)
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+            raise MemoryError(
+                f"Training the {name} with batches of {net.batch_size} images does not "
+                f"fit into the memory of device {str(device)!r}. Use a smaller "
+                "batch_size, fewer n_filters or smaller images."
+            ) from error
     return net
 
 
-class EarlyStop(Exception):  # noqa: N818 (not an error)
-    """A callback has ended the training, for instance skorch's EarlyStopping."""
-
-
-class GANNet(NeuralNet):
-    """A generator (the net's ``module``) and a discriminator, trained in turn.
-
-    Parameters
-    ----------
-    module : nn.Module class
-        The generator; ``module__*`` are its arguments, ``module__latent_dim`` among
-        them.
-    discriminator : nn.Module class
-        ``discriminator__*`` are its arguments.
-    discriminator_optimizer : torch.optim.Optimizer class
-        ``discriminator_optimizer__*`` are its arguments, ``optimizer__*`` those of the
-        generator's optimizer. Both learn at the rate ``lr`` unless told otherwise.
-    adversarial_loss : str
-        A key of `ADVERSARIAL_LOSSES`.
-    latent_prior : {"uniform", "normal"}
-        Distribution of the latent codes.
-    **kwargs
-        As for :class:`skorch.NeuralNet`. Each batch of the iterator is a tensor of
-        images, without targets.
-    """
-
-    def __init__(
-        self,
-        module,
-        discriminator,
-        *,
-        discriminator_optimizer=torch.optim.Adam,
-        adversarial_loss="bce",
-        latent_prior="uniform",
-        criterion=torch.nn.Module,  # skorch wants one; the losses are functions here
-        optimizer=torch.optim.Adam,
-        train_split=None,
-        **kwargs,
-    ):
-        self.discriminator = discriminator
-        self.discriminator_optimizer = discriminator_optimizer
-        self.adversarial_loss = adversarial_loss
-        self.latent_prior = latent_prior
-        super().__init__(
-            module,
-            criterion=criterion,
-            optimizer=optimizer,
-            train_split=train_split,
-            **kwargs,
-        )
-
-    @property
-    def _default_callbacks(self):
-        return [
-            ("epoch_timer", EpochTimer()),
-            *(
-                (name, PassthroughScoring(name, lower_is_better=None, on_train=True))
-                for name in RECORDS
-            ),
-            ("print_log", PrintLog()),
-        ]
-
-    def notify(self, method_name, **cb_kwargs):
-        try:
-            super().notify(method_name, **cb_kwargs)
-        except KeyboardInterrupt as stop:
-            # How skorch's callbacks end a training. Anywhere else it is Ctrl-C.
-            if method_name == "on_epoch_end":
-                raise EarlyStop from stop
-            raise
-
-    def initialize_module(self):
-        super().initialize_module()
-        self.module_.float()
-        self.discriminator_ = self.initialized_instance(
-            self.discriminator, self.get_params_for("discriminator")
-        ).float()
-        return self
-
-    def initialize_optimizer(self, triggered_directly=None):
-        # Not super(): it would give the generator's optimizer all parameters.
-        for name, module in [
-            ("optimizer", self.module_),
-            ("discriminator_optimizer", self.discriminator_),
-        ]:
-            if not any(p.requires_grad for p in module.parameters()):
-                raise ValueError(f"{type(module).__name__} has no parameters to train.")
-            args, kwargs = self.get_params_for_optimizer(
-                name, module.named_parameters()
-            )
-            setattr(self, name + "_", getattr(self, name)(*args, **kwargs))
-        return self
-
-    def train_step(self, x, **fit_params):
-        """One step of D on a real and a generated batch, then one step of G."""
-        self._set_training(True)
-        discriminator_loss, generator_loss = ADVERSARIAL_LOSSES[self.adversarial_loss]
-        G, D = self.module_, self.discriminator_
-        x = x.to(self.device)
-        G_z = G(
-            sample_prior(
-                len(x), self.latent_prior, self.module__latent_dim, device=self.device
-            )
-        )
-
-        d_real, d_fake = D(x), D(G_z.detach())
-        loss_D = discriminator_loss(d_real, d_fake)
-        self._descend(loss_D, D, self.discriminator_optimizer_, x)
-        loss_G = generator_loss(D(G_z))
-        self._descend(loss_G, G, self.optimizer_, x)
-
-        records = (loss_D, loss_G, d_real.sigmoid().mean(), d_fake.sigmoid().mean())
-        for name, value in zip(RECORDS, records, strict=True):
-            self.history.record_batch(name, value.item())
-        return {"loss": loss_D + loss_G, "y_pred": G_z.detach()}
-
-    def _descend(self, loss, module, optimizer, batch):
-        """One step of the optimizer; no gradient reaches the other network."""
-        optimizer.zero_grad()
-        loss.backward(inputs=[p for p in module.parameters() if p.requires_grad])
-        self.notify(
-            "on_grad_computed",
-            named_parameters=list(module.named_parameters()),
-            batch=batch,
-            training=True,
-        )
-        optimizer.step()
-
-
-def sample_prior(n, latent_prior, latent_dim, *, device="cpu", rng=None):
-    """Draw n latent codes from U(-1, 1) or N(0, 1), float32.
-
-    ``rng`` is a torch.Generator, or None for torch's own random state.
-    """
-    z = torch.empty(n, latent_dim, device=device, dtype=torch.float32)
-    if latent_prior == "uniform":
-        return z.uniform_(-1, 1, generator=rng)
-    return z.normal_(generator=rng)
-
-
-def resolve_device(device):
-    """The torch device that "auto" or a device's name stands for.
-
-    Raises
-    ------
-    ValueError
-        If there is no such device.
-    """
-    if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+def _run_epochs(net, dataset, checkpoint):
+    has_stopped = False
     try:
-        resolved = torch.device(device)
-        torch.zeros(1, device=resolved, dtype=torch.float64).item()
-    except (RuntimeError, AssertionError, ImportError, TypeError) as error:
-        raise ValueError(
-            f"device={device!r} cannot be used here: "
-            f"{str(error).splitlines()[0].rstrip('.')}. Use 'auto' or 'cpu'."
-        ) from error
-    return resolved
-
-
-def resolve_devices(devices):
-    """The torch devices of a list, or of a single one, as `resolve_device`."""
-    if not isinstance(devices, list | tuple):
-        return [resolve_device(devices)]
-    if not devices:
-        raise ValueError("device=[] names no device. Use 'auto' or 'cpu'.")
-    return [resolve_device(device) for device in devices]
+        # Not fit(): it would take Ctrl-C for the end of training.
+        net.fit_loop(dataset, epochs=net.max_epochs - len(net.history))
+    except EarlyStop:
+        has_stopped = True
+    if checkpoint:
+        checkpoint.save(net, has_stopped)
 
 
 def as_batch(batch):
@@ -311,78 +325,58 @@ def as_batch(batch):
     return batch
 
 
-@contextmanager
-def _seeded(seed, device):
-    """Seed torch's random state on the CPU and on ``device``, then put it back."""
-    device = torch.device(device)
-    is_cuda = device.type == "cuda"
-    with _RANDOM_STATE_LOCK, torch.random.fork_rng([device] if is_cuda else []):
-        # Not torch.manual_seed: it seeds every other device too.
-        torch.default_generator.manual_seed(seed)
-        if is_cuda:
-            with torch.cuda.device(device):
-                torch.cuda.manual_seed(seed)
-        yield
+def _check_callbacks(callbacks):
+    for callback in callbacks:
+        if not hasattr(_unnamed(callback), "on_train_begin"):
+            raise ValueError(
+                "callbacks must hold skorch callbacks, or tuples of a name and a "
+                f"callback, got {callback!r}."
+            )
 
 
-def _check_class(name, network, keywords):
-    """Check that a network's class can be called as `_networks` says."""
+def _unnamed(callback):
+    return callback[-1] if isinstance(callback, tuple) else callback
+
+
+def _load_weights(module, earlier):
+    """Start from the weights of an earlier fit."""
     try:
-        if not issubclass(network, torch.nn.Module):
-            raise TypeError("it is none")
-        inspect.signature(network).bind(**dict.fromkeys(keywords))
-    except TypeError as error:
+        module.load_state_dict(earlier.state_dict())
+    except RuntimeError as error:
         raise ValueError(
-            f"{name}={network.__name__} must be a torch.nn.Module class that takes the "
-            f"keywords {', '.join(keywords)}: {error}."
+            f"warm_start=True continues with the {type(earlier).__name__} of the last "
+            "fit, but the parameters or the image shape have changed since: "
+            f"{error}"
         ) from error
 
 
-@torch.no_grad()
-def _check_networks(net, shape, latent_dim):
-    """Hold the networks to the contract of `_networks`."""
-    net._set_training(False)
-    G, D = net.module_, net.discriminator_
-    if not callable(getattr(D, "features", None)):
-        raise ValueError(
-            f"{type(D).__name__} needs a method or module 'features' that turns images "
-            "(n, channels, height, width) into an intermediate layer (n, ...)."
+def _describe_run(
+    dataset, generator, discriminator, callbacks, *, max_epochs, verbose, **settings
+):
+    """What the trained weights depend on, for checkpoints."""
+
+    def name_of(instance_or_class):
+        cls = (
+            instance_or_class
+            if isinstance(instance_or_class, type)
+            else type(instance_or_class)
         )
-    z = sample_prior(2, net.latent_prior, latent_dim, device=net.device)
-    x = G(z)
-    _check_answer(f"{type(G).__name__}.forward", z, x, (2, *shape))
-    _check_answer(f"{type(D).__name__}.features", x, D.features(x), (2, ...))
-    _check_answer(f"{type(D).__name__}.forward", x, D(x), (2,))
+        return f"{cls.__module__}.{cls.__qualname__}"
+
+    return settings | {
+        "generator": name_of(generator),
+        "discriminator": name_of(discriminator),
+        "callbacks": [name_of(_unnamed(callback)) for callback in callbacks],
+        "device": torch.device(settings["device"]).type,
+        "X": f"{len(dataset)} images with digest {digest_of_images(dataset)[:16]}",
+    }
 
 
-def _check_answer(name, given, answer, wanted):
-    """Check that a network answers with finite numbers of the shape wanted."""
-    if not isinstance(answer, torch.Tensor):
-        found = f"a {type(answer).__name__}"
-    elif wanted not in (tuple(answer.shape), (*answer.shape[:1], ...)):
-        found = f"a tensor of shape {tuple(answer.shape)}"
-    elif not answer.isfinite().all():
-        found = "NaN or infinity"
-    else:
-        return
-    raise ValueError(
-        f"{name} must turn a tensor of shape {tuple(given.shape)} into finite numbers "
-        f"of shape {wanted}; it returned {found}."
+def _open_checkpoint(directory, run, name, more_of_run, **options):
+    return Checkpoint(
+        Path(directory) / f"{name}.checkpoint", run | more_of_run, **options
     )
 
 
-def _resume(net, detector):
-    """Start from the weights of a fitted detector and continue its history."""
-    for module, earlier in [
-        (net.module_, detector.generator_),
-        (net.discriminator_, detector.discriminator_),
-    ]:
-        try:
-            module.load_state_dict(earlier.state_dict())
-        except RuntimeError as error:
-            raise ValueError(
-                f"warm_start=True continues with the {type(earlier).__name__} of the "
-                "last fit, but the parameters or the image shape have changed since: "
-                f"{error}"
-            ) from error
-    net.history.extend(detector.history_)
+def _digest_of_gan(module_, discriminator_, **others):
+    return digest_of_weights(module_, discriminator_)

@@ -9,6 +9,9 @@ import torch
 from sklearn.datasets import load_digits
 
 from sklearn_anogan import AnoGANDetector
+from sklearn_anogan._images import TrainingImages, ValueRange, check_images
+from sklearn_anogan._networks import Discriminator, Generator
+from sklearn_anogan._training import train_gan
 
 
 def pytest_collection_modifyitems(items):
@@ -51,6 +54,40 @@ def fitted(zeros):
         latent_dim=8, n_filters=8, max_epochs=100, search_steps=20, random_state=0
     )
     return detector.fit(zeros)
+
+
+@pytest.fixture
+def dataset(zeros):
+    """The zeros as a data set for the training."""
+    images = check_images(
+        zeros, None, n_features=None, min_samples=2, estimator_name="Detector"
+    )
+    return TrainingImages(images, ValueRange.measure(images), "cpu")
+
+
+def train_briefly(dataset, generator=Generator, discriminator=Discriminator, **changes):
+    """Train a small GAN for two epochs, or with other settings."""
+    settings = {
+        "latent_dim": 6,
+        "latent_prior": "uniform",
+        "n_filters": 4,
+        "adversarial_loss": "bce",
+        "ema_decay": 0.0,
+        "max_epochs": 2,
+        "batch_size": 50,
+        "lr": 2e-4,
+        "mixed_precision": False,
+        "callbacks": [],
+        "device": "cpu",
+        "verbose": 0,
+        "seed": 0,
+    }
+    return train_gan(dataset, generator, discriminator, **(settings | changes))
+
+
+@pytest.fixture
+def train():
+    return train_briefly
 
 
 @pytest.fixture

@@ -2,14 +2,13 @@ import pytest
 import torch
 from torch import nn
 
+from sklearn_anogan._devices import intraop_threads
 from sklearn_anogan._inference import (
     CPU_BATCHES,
     AlignedLinear,
-    exact_convolutions,
     find_exact_batches,
     in_batches,
     inference_form,
-    intraop_threads,
 )
 
 
@@ -146,31 +145,3 @@ def test_batches_that_round_alike(is_other, with_threads, answer, wanted):
 def test_batches_that_fit(largest, wanted):
     network = Rounds(lambda n, place: False)
     assert find_exact_batches(network, network, torch.zeros(1, 5), largest) == wanted
-
-
-def test_exact_convolutions():
-    """The switches are put back by the last one out, and only GPUs need them."""
-    cudnn = torch.backends.cudnn
-    before = cudnn.deterministic, cudnn.allow_tf32
-    with exact_convolutions(torch.device("cpu")):
-        assert (cudnn.deterministic, cudnn.allow_tf32) == before
-    first, second = (exact_convolutions(torch.device("cuda")) for _ in range(2))
-    first.__enter__()
-    second.__enter__()
-    first.__exit__(None, None, None)
-    assert (cudnn.deterministic, cudnn.allow_tf32) == (True, False)
-    second.__exit__(None, None, None)
-    assert (cudnn.deterministic, cudnn.allow_tf32) == before
-
-
-def test_threads_are_put_back():
-    before = torch.get_num_threads()
-
-    def fail():
-        with intraop_threads(before + 1):
-            assert torch.get_num_threads() == before + 1
-            raise ZeroDivisionError
-
-    with pytest.raises(ZeroDivisionError):
-        fail()
-    assert torch.get_num_threads() == before

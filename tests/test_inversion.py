@@ -5,11 +5,11 @@ import pytest
 import torch
 from torch import nn
 
+from sklearn_anogan._devices import intraop_threads
 from sklearn_anogan._inference import (
     CPU_BATCHES,
     AlignedLinear,
     inference_form,
-    intraop_threads,
 )
 from sklearn_anogan._inversion import (
     CHECK_EVERY,

@@ -1,0 +1,111 @@
+"""What skorch costs: the package's training loop against the same in plain torch.
+
+Both train the same networks on the same number of batches, in turn, several times; the
+table has the median of the ratios. The plain loop has all images ready on the device as
+float32 in [-1, 1], and does nothing but the steps.
+
+    python benchmarks/overhead.py
+"""
+
+import time
+from itertools import chain
+
+import numpy as np
+import torch
+from quality import describe_versions
+
+from sklearn_anogan._images import TrainingImages, ValueRange, check_images
+from sklearn_anogan._losses import bce_discriminator_loss, bce_generator_loss
+from sklearn_anogan._networks import Discriminator, Generator
+from sklearn_anogan._training import train_gan
+
+BATCH_SIZE, LATENT_DIM, LR, EMA_DECAY = 64, 64, 8e-4, 0.998
+
+#: (side of the images, n_filters, images, epochs)
+SETTINGS = [(8, 32, 6400, 3), (28, 16, 3200, 2), (28, 32, 3200, 2), (64, 32, 640, 2)]
+
+
+def main():
+    print(describe_versions())
+    print(f"{torch.get_num_threads()} threads\n")
+    print("| images | n_filters | plain [ms a step] | package [ms a step] | ratio |")
+    print("|---|---|---|---|---|")
+    for side, n_filters, n_images, n_epochs in SETTINGS:
+        rng = np.random.RandomState(0)
+        X = rng.randint(256, size=(n_images, side, side)).astype(np.uint8)
+        n_steps = n_epochs * (n_images // BATCH_SIZE)
+        times = []
+        for _ in range(9):
+            plain = seconds(train_plainly, X, n_filters, n_epochs)
+            package = seconds(train_with_package, X, n_filters, n_epochs)
+            times.append((plain, package, package / plain))
+        plain, package, ratio = np.median(times[1:], axis=0)
+        print(
+            f"| {side}x{side} | {n_filters} | {1000 * plain / n_steps:.2f} | "
+            f"{1000 * package / n_steps:.2f} | {ratio:.3f} |",
+            flush=True,
+        )
+
+
+def seconds(function, *args):
+    start = time.perf_counter()
+    function(*args)
+    return time.perf_counter() - start
+
+
+def train_with_package(X, n_filters, n_epochs):
+    images = check_images(
+        X, None, n_features=None, min_samples=2, estimator_name="overhead"
+    )
+    train_gan(
+        TrainingImages(images, ValueRange.measure(images), "cpu"),
+        Generator,
+        Discriminator,
+        latent_dim=LATENT_DIM,
+        latent_prior="uniform",
+        n_filters=n_filters,
+        adversarial_loss="bce",
+        ema_decay=EMA_DECAY,
+        max_epochs=n_epochs,
+        batch_size=BATCH_SIZE,
+        lr=LR,
+        mixed_precision=False,
+        callbacks=[],
+        device="cpu",
+        verbose=0,
+        seed=0,
+    )
+
+
+def train_plainly(X, n_filters, n_epochs):
+    torch.manual_seed(0)
+    X = torch.from_numpy(X).float()[:, None] / 127.5 - 1
+    G = Generator(LATENT_DIM, *X.shape[1:], n_filters)
+    D = Discriminator(*X.shape[1:], n_filters)
+    average = Generator(LATENT_DIM, *X.shape[1:], n_filters).requires_grad_(False)
+    adam_G, adam_D = (
+        torch.optim.Adam(network.parameters(), lr=LR, betas=(0.5, 0.999))
+        for network in (G, D)
+    )
+    means = [*average.parameters(), *average.buffers()]
+    for _ in range(n_epochs):
+        for rows in torch.randperm(len(X)).split(BATCH_SIZE):
+            x = X[rows]
+            G_z = G(2 * torch.rand(len(x), LATENT_DIM) - 1)
+            loss_D = bce_discriminator_loss(D(x), D(G_z.detach()))
+            adam_D.zero_grad()
+            loss_D.backward()
+            adam_D.step()
+            loss_G = bce_generator_loss(D(G_z))
+            adam_G.zero_grad()
+            loss_G.backward(inputs=list(G.parameters()))
+            adam_G.step()
+            with torch.no_grad():
+                values = chain(G.parameters(), G.buffers())
+                for mean, value in zip(means, values, strict=True):
+                    if value.is_floating_point():
+                        mean.lerp_(value, 1 - EMA_DECAY)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,269 @@
+# Authors: The sklearn-anogan developers
+# SPDX-License-Identifier: BSD-3-Clause
+"""GAN and encoder as skorch nets: their training steps."""
+
+import copy
+import math
+from contextlib import nullcontext
+from itertools import chain
+
+import torch
+from skorch import NeuralNet
+from skorch.callbacks import EpochTimer
+
+from ._losses import ADVERSARIAL_LOSSES, encoder_loss
+from ._monitoring import Diversity, EarlyStop, is_deliberate
+
+
+class Net(NeuralNet):
+    """What both trainings share, beyond skorch.
+
+    Each batch of the iterator is a tensor of images, without targets. ``train_step``
+    answers with ``records``, a tensor of numbers that the history gets the means of
+    under the names in ``record_names``.
+    """
+
+    record_names = ()
+
+    @property
+    def _default_callbacks(self):
+        return [("epoch_timer", EpochTimer())]
+
+    def initialize_module(self):
+        super().initialize_module()
+        self.module_.float()
+        return self
+
+    def notify(self, method_name, **cb_kwargs):
+        try:
+            super().notify(method_name, **cb_kwargs)
+        except KeyboardInterrupt as stop:
+            # How skorch's callbacks end a training. Anything else is Ctrl-C.
+            if method_name == "on_epoch_end" and is_deliberate(stop):
+                raise EarlyStop from stop
+            raise
+
+    def run_single_epoch(self, iterator, training, prefix, step_fn, **fit_params):
+        # skorch's own reads the loss of every batch, and a GPU would be waited for.
+        if iterator is None:  # no data are set aside for validation
+            return
+        sums, n_batches = 0.0, 0
+        for batch in iterator:
+            self.notify("on_batch_begin", batch=batch, training=training)
+            step = step_fn(batch, **fit_params)
+            sums = sums + step["records"]
+            n_batches += 1
+            self.history.record_batch(f"{prefix}_batch_size", len(batch))
+            self.notify("on_batch_end", batch=batch, training=training, **step)
+        self.history.record(f"{prefix}_batch_count", n_batches)
+        means = (sums / n_batches).tolist()
+        for name, mean in zip(self.record_names, means, strict=True):
+            self.history.record(name, mean)
+        if not all(map(math.isfinite, means)):
+            seen = ", ".join(
+                f"{name} = {mean:.3g}"
+                for name, mean in zip(self.record_names, means, strict=True)
+            )
+            raise FloatingPointError(
+                f"Training diverged in epoch {len(self.history)}: {seen}. Lower the "
+                f"learning rate, lr={self.lr}."
+            )
+
+    def autocast(self):
+        """Convolutions and matrix products in bfloat16, if so wished."""
+        if not self.mixed_precision:
+            return nullcontext()
+        return torch.autocast(torch.device(self.device).type, torch.bfloat16)
+
+    def descend(self, loss, module, batch):
+        """One step of the optimizer down the loss, for one network only."""
+        # Without a gradient, the parameters of the other networks stay as they are.
+        self.optimizer_.zero_grad()
+        loss.backward(inputs=[p for p in module.parameters() if p.requires_grad])
+        self.notify(
+            "on_grad_computed",
+            named_parameters=list(module.named_parameters()),
+            batch=batch,
+            training=True,
+        )
+        self.optimizer_.step()
+
+
+class GANNet(Net):
+    """A generator and a discriminator, trained in turn.
+
+    The generator that learns is ``learner_``; the net's ``module_`` is the moving
+    average of its weights, which draws better than any single one. Both networks share
+    an optimizer, so that skorch's learning rate schedules move both.
+
+    Parameters
+    ----------
+    module : nn.Module class
+        The generator; ``module__*`` are its arguments, ``module__latent_dim`` among
+        them.
+    discriminator : nn.Module class
+        ``discriminator__*`` are its arguments.
+    adversarial_loss : str
+        A key of `ADVERSARIAL_LOSSES`.
+    latent_prior : {"uniform", "normal"}
+        Distribution of the latent codes.
+    ema_decay : float in [0, 1)
+        Of the moving average.
+    mixed_precision : bool
+        Whether the networks run in bfloat16.
+    **kwargs
+        As for :class:`skorch.NeuralNet`.
+    """
+
+    record_names = ("discriminator_loss", "generator_loss", "d_real", "d_fake")
+
+    def __init__(
+        self,
+        module,
+        discriminator,
+        *,
+        adversarial_loss="bce",
+        latent_prior="uniform",
+        ema_decay=0.0,
+        mixed_precision=False,
+        criterion=torch.nn.Module,  # skorch wants one; the losses are functions here
+        optimizer=torch.optim.Adam,
+        train_split=None,
+        **kwargs,
+    ):
+        self.discriminator = discriminator
+        self.adversarial_loss = adversarial_loss
+        self.latent_prior = latent_prior
+        self.ema_decay = ema_decay
+        self.mixed_precision = mixed_precision
+        super().__init__(
+            module,
+            criterion=criterion,
+            optimizer=optimizer,
+            train_split=train_split,
+            **kwargs,
+        )
+
+    @property
+    def _default_callbacks(self):
+        return [*super()._default_callbacks, ("diversity", Diversity())]
+
+    def initialize_module(self):
+        super().initialize_module()
+        self.learner_ = copy.deepcopy(self.module_)
+        self.module_.requires_grad_(False)
+        self.discriminator_ = self.initialized_instance(
+            self.discriminator, self.get_params_for("discriminator")
+        ).float()
+        self.n_averaged_ = 0
+        return self
+
+    def train_step(self, x, **fit_params):
+        """One step of D on a real and a generated batch, then one step of G."""
+        discriminator_loss, generator_loss = ADVERSARIAL_LOSSES[self.adversarial_loss]
+        G, D = self.learner_.train(), self.discriminator_.train()
+        x = x.to(self.device)
+        z = self.sample_prior(len(x))
+
+        with self.autocast():
+            G_z = G(z)
+            d_real, d_fake = D(x).float(), D(G_z.detach()).float()
+        loss_D = discriminator_loss(d_real, d_fake)
+        self.descend(loss_D, D, x)
+        with self.autocast():
+            d_G_z = D(G_z).float()
+        loss_G = generator_loss(d_G_z)
+        self.descend(loss_G, G, x)
+        self._update_average()
+
+        d_real, d_fake = d_real.sigmoid().mean(), d_fake.sigmoid().mean()
+        records = torch.stack([loss_D, loss_G, d_real, d_fake]).detach()
+        loss = (loss_D + loss_G).detach()
+        return {"loss": loss, "y_pred": G_z.detach(), "records": records}
+
+    def sample_prior(self, n, rng=None):
+        """Latent codes for this generator, on its device."""
+        z_dim = self.module__latent_dim
+        return sample_prior(n, self.latent_prior, z_dim, device=self.device, rng=rng)
+
+    @torch.no_grad()
+    def _update_average(self):
+        """Average the weights, and what batch norm knows, over the last steps.
+
+        The average of a short training must not remember the weights it began with: its
+        memory is a tenth of the steps taken, as long as that is shorter.
+        """
+        self.n_averaged_ += 1
+        decay = min(self.ema_decay, self.n_averaged_ / (self.n_averaged_ + 9))
+        averages, values = (
+            chain(network.parameters(), network.buffers())
+            for network in (self.module_, self.learner_)
+        )
+        for average, value in zip(averages, values, strict=True):
+            if average.is_floating_point():
+                average.lerp_(value, 1 - decay)
+            else:
+                average.copy_(value)
+
+
+class EncoderNet(Net):
+    """An encoder, trained so that G(E(x)) comes close to x.
+
+    Parameters
+    ----------
+    module : nn.Module class
+        The encoder; ``module__*`` are its arguments.
+    generator, discriminator : nn.Module
+        Frozen.
+    mixed_precision : bool
+        Whether the networks run in bfloat16.
+    **kwargs
+        As for :class:`skorch.NeuralNet`.
+    """
+
+    record_names = ("encoder_loss",)
+
+    def __init__(
+        self,
+        module,
+        generator,
+        discriminator,
+        *,
+        mixed_precision=False,
+        criterion=torch.nn.Module,  # skorch wants one; the loss is a function here
+        optimizer=torch.optim.Adam,
+        train_split=None,
+        **kwargs,
+    ):
+        self.generator = generator
+        self.discriminator = discriminator
+        self.mixed_precision = mixed_precision
+        super().__init__(
+            module,
+            criterion=criterion,
+            optimizer=optimizer,
+            train_split=train_split,
+            **kwargs,
+        )
+
+    def train_step(self, x, **fit_params):
+        """One step of E."""
+        E, G, f = self.module_.train(), self.generator, self.discriminator.features
+        x = x.to(self.device)
+        with self.autocast():
+            G_z = G(E(x))
+            loss = encoder_loss(x, G_z.float(), f(x).float(), f(G_z).float())
+        self.descend(loss, E, x)
+        loss = loss.detach()
+        return {"loss": loss, "y_pred": G_z.detach(), "records": loss[None]}
+
+
+def sample_prior(n, latent_prior, latent_dim, *, device="cpu", rng=None):
+    """Draw n latent codes from U(-1, 1) or N(0, 1), float32.
+
+    ``rng`` is a torch.Generator, or None for torch's own random state.
+    """
+    z = torch.empty(n, latent_dim, device=device, dtype=torch.float32)
+    if latent_prior == "uniform":
+        return z.uniform_(-1, 1, generator=rng)
+    return z.normal_(generator=rng)

@@ -1,0 +1,296 @@
+import sys
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from sklearn.exceptions import ConvergenceWarning
+from skorch.callbacks import Callback
+from torch import nn
+
+from sklearn_anogan import AnoGANDetector
+from sklearn_anogan._monitoring import Diversity, _spread, is_deliberate
+from sklearn_anogan._networks import Generator
+
+sklearn_callback = pytest.importorskip("sklearn.callback")
+
+
+def test_spread():
+    points = torch.tensor([[0.0, 0.0], [3.0, 4.0], [0.0, 1.0], [0.0, 9.0]])
+    assert _spread(points) == pytest.approx((1 + 18**0.5 + 1 + 34**0.5) / 4)
+    assert _spread(points[:1]) == 0
+
+
+class Draws(nn.Module):
+    """Takes the place of a net whose generator always draws the same images."""
+
+    batch_size = 100
+
+    def __init__(self, images):
+        super().__init__()
+        self.images = images
+        self.device = "cpu"
+
+    @property
+    def module_(self):
+        return self
+
+    def sample_prior(self, n, rng):
+        return torch.arange(n)
+
+    def forward(self, z):
+        return self.images[z % len(self.images)]
+
+
+def diversity(dataset, images):
+    callback, net = Diversity(), Draws(images)
+    callback.on_train_begin(net, X=dataset)
+    return callback.measure(net)
+
+
+def test_diversity(dataset):
+    """1 for the training images themselves; few that come again and again are none."""
+    images = dataset.__getitems__(slice(None))
+    assert diversity(dataset, images) == pytest.approx(1)
+    mean = images.mean(0)
+    assert diversity(dataset, mean + 0.3 * (images - mean)) == pytest.approx(0.3, 1e-5)
+    assert diversity(dataset, images[:1]) == 0
+    assert diversity(dataset, images[:50]) < 0.01
+    noise = torch.rand(images.shape, generator=torch.Generator().manual_seed(0))
+    assert diversity(dataset, images + 10 * noise) > 3
+
+
+@pytest.mark.parametrize("n_distinct", [1, 2, 30])
+def test_diversity_of_copies(dataset, zeros, n_distinct):
+    """Training images that come several times do not count as close neighbours."""
+    dataset.images.data = np.resize(zeros[:n_distinct], (90, 8, 8))
+    images = dataset.__getitems__(slice(0, n_distinct))
+    measured = diversity(dataset, images)
+    if n_distinct == 1:
+        assert np.isnan(measured)  # nothing to compare with
+    else:
+        assert measured == pytest.approx(1)
+
+
+def test_diversity_is_measured_now_and_then(dataset, train, monkeypatch):
+    """Not after epochs of a few steps each, but after the last."""
+    measured = []
+    measure = Diversity.measure
+
+    def spy(self, net):
+        measured.append(len(net.history))
+        return measure(self, net)
+
+    monkeypatch.setattr(Diversity, "measure", spy)
+    net = train(dataset, max_epochs=20)  # of 3 steps
+    assert measured == [1, 10, 19, 20]
+    figures = net.history[:, "diversity"]
+    assert figures[:9] == figures[:1] * 9
+    assert figures[9] not in (figures[0], figures[19])
+
+
+def raise_it():
+    raise KeyboardInterrupt
+
+
+def receive_it():
+    import _thread
+
+    _thread.interrupt_main()
+    for _ in range(1000):
+        pass
+
+
+@pytest.mark.parametrize("source, is_raised", [(raise_it, True), (receive_it, False)])
+def test_deliberate_interrupts(source, is_raised):
+    with pytest.raises(KeyboardInterrupt) as caught:
+        source()
+    assert is_deliberate(caught.value) == is_raised
+
+
+class AlwaysTheSame(Generator):
+    """Collapsed from the beginning."""
+
+    def forward(self, z):
+        return super().forward(0 * z)
+
+
+class TwoImages(Generator):
+    def forward(self, z):
+        return super().forward(z[:, :1].sign() * torch.ones_like(z))
+
+
+class Blurred(Generator):
+    """Cannot draw what the images have: all its images are flat."""
+
+    def forward(self, z):
+        return super().forward(z).mean((2, 3), keepdim=True).expand(-1, -1, 8, 8)
+
+
+def warnings_of(X, **parameters):
+    settings = {
+        "latent_dim": 8,
+        "n_filters": 8,
+        "search_steps": 1,
+        "n_candidates": 64,
+        "random_state": 0,
+    }
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        AnoGANDetector(**settings | parameters).fit(X)
+    for each in caught:
+        assert each.category is ConvergenceWarning
+        assert each.filename == __file__  # where fit was called
+    return [str(each.message) for each in caught]
+
+
+@pytest.mark.parametrize("generator", [AlwaysTheSame, TwoImages])
+def test_collapse(zeros, generator):
+    (found,) = warnings_of(zeros, generator=generator, max_epochs=20)
+    assert "generator has collapsed" in found
+    assert "0.00 times" in found
+    assert "epochs, or try another lr" in found
+
+
+def test_training_that_has_hardly_begun(zeros):
+    (found,) = warnings_of(zeros, max_epochs=1)
+    assert "not trained yet: after 2 steps" in found
+
+
+@pytest.mark.parametrize("lr", [100.0, 1e6])
+def test_explosion(zeros, lr):
+    exploded, collapsed = warnings_of(zeros, max_epochs=60, lr=lr)
+    assert "losses have exploded" in exploded
+    assert f"lr={lr}" in exploded
+    assert "collapsed" in collapsed
+
+
+def test_winning_discriminator(digits):
+    found = warnings_of(digits[0], generator=Blurred, max_epochs=20, lr=2e-3)
+    assert "The discriminator has won: D(x) = " in found[0]
+    assert not any("too few" in each for each in found)
+
+
+def test_too_few_images(digits):
+    found = warnings_of(digits[0][:20], generator=Blurred, max_epochs=200, lr=2e-3)
+    assert "too few for networks of this width" in found[0]
+    assert "2281 weights face 1280 numbers" in found[0]
+    assert not any("has won" in each for each in found)
+
+
+def test_healthy_training_is_quiet(zeros):
+    assert warnings_of(zeros, max_epochs=150, n_filters=16, lr=1e-3) == []
+
+
+def test_detector_stays_usable_after_a_warning(zeros, quick):
+    with pytest.warns(ConvergenceWarning):
+        detector = AnoGANDetector(**quick).fit(zeros)
+    assert np.isfinite(detector.score_samples(zeros)).all()
+
+
+def test_warning_as_error_leaves_the_detector_as_it_was(zeros, quick):
+    detector = AnoGANDetector(**quick)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(ConvergenceWarning):
+            detector.fit(zeros)
+    assert not hasattr(detector, "generator_")
+
+
+class Recorder:
+    """A callback of scikit-learn's protocol."""
+
+    def __init__(self, stop_at=None):
+        self.stop_at = stop_at
+        self.begun, self.ended, self.scores, self.is_over = [], [], [], False
+
+    def setup(self, estimator, context):
+        assert isinstance(estimator, AnoGANDetector)
+
+    def on_fit_task_begin(self, estimator, context, *, X=None):
+        assert X is not None
+        self.begun.append((context.task_name, context.max_subtasks))
+
+    def on_fit_task_end(self, estimator, context, *, X=None, fitted_estimator=None):
+        self.ended.append(context.task_name)
+        self.scores.append(fitted_estimator.decision_function(X))
+        return self.ended.count("epoch") == self.stop_at
+
+    def teardown(self, estimator, context):
+        self.is_over = True
+
+
+@pytest.mark.parametrize("inversion", ["search", "encoder"])
+def test_callbacks_of_sklearn(zeros, quick, inversion):
+    recorder = Recorder()
+    detector = AnoGANDetector(**quick, inversion=inversion).set_callbacks(recorder)
+    scores = detector.fit(zeros).decision_function(zeros)
+    trainings = ["GAN"] if inversion == "search" else ["GAN", "encoder"]
+    begun, ended = [("fit", None)], []
+    for name in trainings:
+        begun += [(name, 3), *[("epoch", 0)] * 3]
+        ended += [*["epoch"] * 3, name]
+    assert recorder.begun == begun
+    assert recorder.ended == [*ended, "fit"]
+    assert recorder.is_over
+    # As if fit had stopped there: the last ones are the detector's own.
+    for last in recorder.scores[-2:]:
+        np.testing.assert_array_equal(last, scores)
+    assert not np.array_equal(recorder.scores[0], recorder.scores[1])
+    other = AnoGANDetector(**quick, inversion=inversion).fit(zeros)
+    np.testing.assert_array_equal(other.decision_function(zeros), scores)
+
+
+def test_callback_of_sklearn_ends_the_training(zeros, quick):
+    recorder = Recorder(stop_at=2)
+    detector = AnoGANDetector(**quick).set_callbacks(recorder).fit(zeros)
+    assert len(detector.history_) == 2
+
+
+def test_callbacks_of_sklearn_are_told_of_a_failure(zeros, quick):
+    class Fail(Callback):
+        def on_epoch_end(self, net, **kwargs):
+            raise ZeroDivisionError
+
+    recorder = Recorder()
+    detector = AnoGANDetector(**quick, callbacks=[Fail()]).set_callbacks(recorder)
+    with pytest.raises(ZeroDivisionError):
+        detector.fit(zeros)
+    assert recorder.is_over
+    assert set(vars(detector)) == set(detector.get_params()) | {"_skl_callbacks"}
+
+
+def test_scoring_monitor(digits, quick):
+    """The area under the curve after every epoch, as scikit-learn records it."""
+    images, labels = digits
+    monitor = sklearn_callback.ScoringMonitor(scoring="roc_auc")
+    detector = AnoGANDetector(**quick).set_callbacks(monitor)
+    detector.fit(images[:100], np.where(labels[:100] == 0, 1, -1))
+    log = monitor.get_logs().data
+    epochs = [row["roc_auc"] for row in log if row["task_name"] == "epoch"]
+    assert len(epochs) == 3
+    assert all(0 <= auroc <= 1 for auroc in epochs)
+
+
+def test_without_callbacks_of_sklearn(monkeypatch):
+    """Before version 1.9 there are none, and everything else is as it is."""
+    import importlib
+
+    import sklearn_anogan._monitoring as monitoring
+
+    monkeypatch.setitem(sys.modules, "sklearn.callback", None)
+    spec = importlib.util.spec_from_file_location(
+        "sklearn_anogan._monitoring_of_old", monitoring.__file__
+    )
+    old = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(old)
+    assert not hasattr(old.CallbackSupportMixin, "set_callbacks")
+    assert old.with_callbacks(len) is len
+
+
+def test_progress_bar_shows_the_losses(dataset, train, capsys):
+    train(dataset, verbose=1, max_epochs=3)
+    last = capsys.readouterr().err.split("\r")[-1]
+    assert "3/3" in last
+    for name in ("discriminator_loss", "generator_loss", "diversity"):
+        assert f"{name}=" in last

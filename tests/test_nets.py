@@ -1,0 +1,432 @@
+import copy
+import os
+import signal
+
+import numpy as np
+import pytest
+import torch
+from skorch.callbacks import (
+    Callback,
+    EarlyStopping,
+    EpochScoring,
+    GradientNormClipping,
+    LRScheduler,
+)
+from skorch.callbacks import Checkpoint as BestWeights
+from torch import nn
+
+from sklearn_anogan._nets import EncoderNet, GANNet, sample_prior
+from sklearn_anogan._networks import (
+    DenseDiscriminator,
+    DenseGenerator,
+    Discriminator,
+    Encoder,
+    Generator,
+)
+from sklearn_anogan._training import train_encoder
+
+
+class Batches(Callback):
+    """Keeps the net's weights and the batch before and after every step."""
+
+    def on_batch_begin(self, net, batch=None, training=False, **kwargs):
+        self.before = weights(net)
+
+    def on_batch_end(self, net, batch=None, training=False, y_pred=None, **kwargs):
+        self.after, self.batch, self.y_pred = weights(net), batch, y_pred
+
+
+def weights(net):
+    return [
+        [parameter.detach().clone() for parameter in module.parameters()]
+        for module in (net.module_, net.discriminator_)
+    ]
+
+
+def test_both_networks_learn_in_every_step(dataset, train):
+    batches = Batches()
+    train(dataset, callbacks=[batches])
+    for before, after in zip(batches.before, batches.after, strict=True):
+        for old, new in zip(before, after, strict=True):
+            assert not torch.equal(old, new)
+    assert batches.batch.shape == batches.y_pred.shape == (50, 1, 8, 8)
+
+
+def test_discriminator_sees_real_and_generated_images(dataset, train):
+    """Its loss compares a batch of training images with one from the generator."""
+    seen = []
+
+    class Witness(Discriminator):
+        def forward(self, x):
+            seen.append((x.detach(), x.requires_grad))
+            return super().forward(x)
+
+    train(dataset, discriminator=Witness, max_epochs=1)
+    seen = seen[1:]  # the first is the check of the contract
+    assert len(seen) == 3 * 3  # real, generated, generated for G; three batches
+    real_images = dataset.__getitems__(slice(None)).unsqueeze(0)
+    for real, for_D, for_G in zip(seen[::3], seen[1::3], seen[2::3], strict=True):
+        is_real = (real[0].unsqueeze(1) == real_images).flatten(2).all(2).any(1)
+        assert is_real.all()
+        is_real = (for_D[0].unsqueeze(1) == real_images).flatten(2).all(2).any(1)
+        assert not is_real.any()
+        assert torch.equal(for_D[0], for_G[0])
+        # Only G's own step reaches back into G.
+        assert (real[1], for_D[1], for_G[1]) == (False, False, True)
+
+
+@pytest.mark.parametrize("latent_prior", ["uniform", "normal"])
+def test_training_by_hand(dataset, train, latent_prior):
+    """Three steps, with the batches and codes of the net, in plain torch."""
+    codes, batches = [], []
+
+    class SpyGenerator(Generator):
+        def forward(self, z):
+            codes.append(z)
+            return super().forward(z)
+
+    class Spy(Callback):
+        def on_batch_begin(self, net, batch=None, training=False, **kwargs):
+            batches.append(batch)
+
+        def on_train_begin(self, net, X=None, y=None, **kwargs):
+            self.initial = copy.deepcopy((net.learner_, net.discriminator_))
+
+    spy = Spy()
+    net = train(
+        dataset,
+        SpyGenerator,
+        callbacks=[spy],
+        max_epochs=1,
+        lr=1e-2,
+        latent_prior=latent_prior,
+    )
+    # The first are those of the check of the contract, the last of the diversity.
+    codes = codes[1:4]
+    assert not torch.equal(codes[0], codes[1])
+    assert (torch.cat(codes).abs().max() > 1) == (latent_prior == "normal")
+
+    G, D = (network.train() for network in spy.initial)
+    adam_G, adam_D = (
+        torch.optim.Adam(network.parameters(), lr=1e-2, betas=(0.5, 0.999))
+        for network in (G, D)
+    )
+    bce = nn.BCEWithLogitsLoss()
+    ones, zeros = torch.ones(50), torch.zeros(50)
+    records = []
+    for x, z in zip(batches, codes, strict=True):
+        G_z = Generator.forward(G, z)
+        d_real, d_fake = D(x), D(G_z.detach())
+        loss_D = bce(d_real, ones) + bce(d_fake, zeros)
+        adam_D.zero_grad()
+        loss_D.backward()
+        adam_D.step()
+        loss_G = bce(D(G_z), ones)
+        adam_G.zero_grad()
+        loss_G.backward()
+        adam_G.step()
+        answers = d_real.sigmoid().mean(), d_fake.sigmoid().mean()
+        records.append([value.item() for value in (loss_D, loss_G, *answers)])
+    recorded = net.history[0, GANNet.record_names]
+    np.testing.assert_allclose(recorded, np.mean(records, axis=0), rtol=1e-3)
+    for network, by_hand in [(net.module_, G), (net.discriminator_, D)]:
+        for name, value in network.state_dict().items():
+            torch.testing.assert_close(
+                value, by_hand.state_dict()[name], rtol=1e-2, atol=1e-4
+            )
+
+
+def test_history(dataset, train):
+    net = train(dataset, max_epochs=4)
+    assert net.history[:, "epoch"] == [1, 2, 3, 4]
+    assert net.history[:, "train_batch_count"] == [3] * 4
+    for name in ("d_real", "d_fake"):
+        assert all(0 < p < 1 for p in net.history[:, name])
+    for name in (*GANNet.record_names, "diversity"):
+        assert all(isinstance(value, float) for value in net.history[:, name])
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.5, 0.99])
+def test_average_of_the_generator(dataset, train, decay):
+    """Weights and statistics follow the learner's, at first faster than later on."""
+    states = []
+
+    class Spy(Callback):
+        def on_batch_end(self, net, **kwargs):
+            states.append(copy.deepcopy(net.learner_.state_dict()))
+
+        def on_train_begin(self, net, **kwargs):
+            states.append(copy.deepcopy(net.learner_.state_dict()))
+
+    net = train(dataset, callbacks=[Spy()], ema_decay=decay)
+    average, *after_steps = states
+    for step, state in enumerate(after_steps, 1):
+        weight = 1 - min(decay, step / (step + 9))
+        for name, value in state.items():
+            if value.is_floating_point():
+                average[name] = average[name] + weight * (value - average[name])
+            else:
+                average[name] = value
+    assert len(after_steps) == 6
+    for name, value in net.module_.state_dict().items():
+        torch.testing.assert_close(value, average[name])
+    is_same = torch.equal(net.module_.layers[1].weight, net.learner_.layers[1].weight)
+    assert is_same == (decay == 0)
+    assert not torch.equal(net.module_.layers[2].running_mean, torch.zeros(8))
+
+
+def test_mixed_precision(dataset, train):
+    """Convolutions in bfloat16, weights and losses in float32."""
+    seen = []
+
+    class Witness(Discriminator):
+        def __init__(self, **kwargs):
+            super().__init__(**kwargs)
+            hook = lambda module, x, answer: seen.append(answer.dtype)  # noqa: E731
+            self.features[0][0].register_forward_hook(hook)
+
+    net = train(dataset, discriminator=Witness, mixed_precision=True)
+    assert torch.bfloat16 in seen
+    assert all(p.dtype == torch.float32 for p in net.module_.parameters())
+    exact = train(dataset, discriminator=Witness)
+    for name in GANNet.record_names:
+        a, b = net.history[:, name], exact.history[:, name]
+        assert a != b
+        np.testing.assert_allclose(a, b, rtol=0.05)
+
+
+def encode(dataset, gan, **changes):
+    frozen = (
+        copy.deepcopy(network).eval().requires_grad_(False)
+        for network in (gan.module_, gan.discriminator_)
+    )
+    settings = {
+        "latent_dim": 6,
+        "latent_prior": "uniform",
+        "n_filters": 4,
+        "max_epochs": 2,
+        "batch_size": 50,
+        "lr": 2e-3,
+        "mixed_precision": False,
+        "callbacks": [],
+        "device": "cpu",
+        "verbose": 0,
+        "seed": 0,
+    }
+    return train_encoder(dataset, *frozen, **(settings | changes))
+
+
+def test_encoder_learns_to_reconstruct(dataset, train):
+    gan = train(dataset, max_epochs=100, n_filters=8, lr=1e-3)
+    net = encode(dataset, gan, max_epochs=100)
+    G, E = gan.module_.eval(), net.module_.eval()
+    x = dataset.__getitems__(slice(None))
+    with torch.no_grad():
+        distance = (x - G(E(x))).square().mean()
+        shuffled = (x - G(E(x.roll(1, 0)))).square().mean()
+    assert distance < 0.7 * shuffled
+    losses = net.history[:, "encoder_loss"]
+    assert np.mean(losses[-10:]) < 0.8 * np.mean(losses[:2])
+
+
+def test_encoder_training_by_hand(dataset, train):
+    """One step with the batch of the net, in plain torch; G and D do not move."""
+
+    class Spy(Callback):
+        def on_train_begin(self, net, **kwargs):
+            self.E = copy.deepcopy(net.module_)
+
+        def on_batch_begin(self, net, batch=None, **kwargs):
+            self.x = batch
+
+    spy, gan = Spy(), train(dataset, latent_prior="normal")
+    net = encode(
+        dataset,
+        gan,
+        callbacks=[spy],
+        max_epochs=1,
+        batch_size=178,
+        latent_prior="normal",
+    )
+    G, f = gan.module_.eval(), gan.discriminator_.eval().features
+    E = spy.E.train()
+    adam = torch.optim.Adam(E.parameters(), lr=2e-3)
+    G_z = G(E(spy.x))
+    loss = (spy.x - G_z).square().mean() + (f(spy.x) - f(G_z)).square().mean()
+    loss.backward()
+    adam.step()
+    np.testing.assert_allclose(net.history[0, "encoder_loss"], loss.item(), rtol=1e-5)
+    for name, value in net.module_.state_dict().items():
+        torch.testing.assert_close(value, E.state_dict()[name])
+    for frozen, network in [
+        (net.generator, gan.module_),
+        (net.discriminator, gan.discriminator_),
+    ]:
+        for name, value in frozen.state_dict().items():
+            assert torch.equal(value, network.state_dict()[name])
+
+
+@pytest.mark.parametrize("latent_prior", ["uniform", "normal"])
+def test_codes_of_the_encoder_are_in_reach(dataset, train, latent_prior):
+    net = encode(dataset, train(dataset), latent_prior=latent_prior)
+    z = net.module_.eval()(1000 * dataset.__getitems__(slice(None)))
+    assert (z.abs().max() <= 1) == (latent_prior == "uniform")
+
+
+def test_gradient_clipping(dataset, train):
+    """Callbacks see the gradients of both networks, and may change them."""
+    clipped = train(dataset, callbacks=[GradientNormClipping(1e-30)], max_epochs=1)
+    free = train(dataset, max_epochs=1)
+    initial = train(dataset, max_epochs=1, lr=1e-30)
+    for a, b, c in zip(
+        *(weights(net) for net in (clipped, free, initial)), strict=True
+    ):
+        for p, q, r in zip(a, b, c, strict=True):
+            torch.testing.assert_close(p, r)
+            assert not torch.equal(q, r)
+
+
+def test_frozen_layers_stay_frozen(dataset, train):
+    class Frozen(Discriminator):
+        def __init__(self, **kwargs):
+            super().__init__(**kwargs)
+            torch.nn.init.constant_(self.features.requires_grad_(False)[0][0].weight, 1)
+
+    net = train(dataset, discriminator=Frozen)
+    assert (net.discriminator_.features[0][0].weight == 1).all()
+
+
+def test_early_stopping_ends_the_training(dataset, train):
+    stop = EarlyStopping("generator_loss", patience=2, threshold=1e9, sink=str)
+    net = train(dataset, callbacks=[stop], max_epochs=20)
+    assert len(net.history) == 3
+
+
+def test_early_stopping_by_a_validation_score(dataset, train):
+    """The score is of the generator that is kept, on images of the user's own."""
+    unseen = dataset.__getitems__(slice(0, 20))
+
+    @torch.no_grad()
+    def distance(net, X, y):
+        images = net.module_.eval()(net.sample_prior(50, torch.Generator()))
+        return torch.cdist(unseen.flatten(1), images.flatten(1)).amin(1).mean().item()
+
+    score = EpochScoring(distance, name="distance", on_train=True, use_caching=False)
+    best = EarlyStopping("distance", patience=3, sink=str, load_best=True)
+    net = train(dataset, callbacks=[score, best], max_epochs=40, lr=0.01)
+    distances = net.history[:, "distance"]
+    assert len(distances) == 3 + 1 + np.argmin(distances[:-3])
+    assert distance(net, None, None) == min(distances)
+
+
+def test_best_weights_are_loaded(dataset, train, tmp_path):
+    best = BestWeights("diversity_best", dirname=tmp_path, load_best=True)
+    score = EpochScoring(
+        lambda net, X, y: net.history[-1, "diversity"],
+        lower_is_better=False,
+        name="diversity",
+        on_train=True,
+        use_caching=False,
+    )
+    seen = []
+
+    class Spy(Callback):
+        def on_epoch_end(self, net, **kwargs):
+            seen.append(copy.deepcopy(net.module_.state_dict()))
+
+    net = train(dataset, callbacks=[score, best, Spy()], max_epochs=12, batch_size=7)
+    wanted = seen[np.argmax(net.history[:, "diversity"])]
+    for name, value in net.module_.state_dict().items():
+        assert torch.equal(value, wanted[name])
+
+
+def test_learning_rate_schedule_moves_both_networks(dataset, train):
+    still = LRScheduler("LambdaLR", lr_lambda=lambda epoch: float(epoch < 1))
+    one, three = (
+        train(dataset, callbacks=[still], max_epochs=n_epochs) for n_epochs in (1, 3)
+    )
+    assert three.history[:, "event_lr"] == [2e-4, 0, 0]
+    for a, b in zip(weights(one), weights(three), strict=True):
+        for p, q in zip(a, b, strict=True):
+            assert torch.equal(p, q)
+
+
+@pytest.mark.parametrize("event", ["on_batch_end", "on_epoch_begin", "on_train_begin"])
+def test_ctrl_c_is_not_the_end_of_training(dataset, train, event):
+    class Interrupt(Callback):
+        pass
+
+    def interrupt(self, net, **kwargs):
+        raise KeyboardInterrupt
+
+    setattr(Interrupt, event, interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        train(dataset, callbacks=[Interrupt()])
+
+
+@pytest.mark.parametrize("event", ["on_epoch_end", "on_batch_begin"])
+def test_ctrl_c_in_a_callback(dataset, train, event):
+    """Also where skorch's callbacks raise the same exception to end a training."""
+
+    class PressCtrlC(Callback):
+        pass
+
+    def press(self, net, **kwargs):
+        os.kill(os.getpid(), signal.SIGINT)
+        for _ in range(1000):  # the signal is looked at soon
+            pass
+
+    setattr(PressCtrlC, event, press)
+    with pytest.raises(KeyboardInterrupt):
+        train(dataset, callbacks=[PressCtrlC()])
+
+
+@pytest.mark.parametrize("lr", [1e10, 1e30])
+def test_divergence_is_seen_at_once(dataset, train, lr):
+    """Networks without batch norm, whose weights soon overflow."""
+    with pytest.raises(FloatingPointError, match=r"diverged in epoch \d+: .*nan.*lr="):
+        train(dataset, DenseGenerator, DenseDiscriminator, lr=lr, max_epochs=500)
+
+
+@pytest.mark.parametrize(
+    "latent_prior, mean_square, largest", [("uniform", 1 / 3, 1), ("normal", 1, 6)]
+)
+def test_prior(latent_prior, mean_square, largest):
+    rng = torch.Generator().manual_seed(0)
+    z = sample_prior(10_000, latent_prior, 3, rng=rng)
+    assert z.shape == (10_000, 3)
+    assert abs(z.mean()) < 0.02
+    assert abs(z.square().mean() - mean_square) < 0.02
+    assert 0.99 * min(largest, 3) < z.abs().max() <= largest
+
+
+def test_steps_never_wait_for_the_host(dataset, train):
+    """Tensors of the meta device raise when the host asks for a value."""
+    for_both = {"n_channels": 1, "height": 8, "width": 8, "n_filters": 4}
+    gan = GANNet(
+        Generator,
+        Discriminator,
+        module__latent_dim=6,
+        **{f"module__{name}": value for name, value in for_both.items()},
+        **{f"discriminator__{name}": value for name, value in for_both.items()},
+        ema_decay=0.9,
+        device="meta",
+        callbacks=[],
+    ).initialize()
+    encoder = EncoderNet(
+        Encoder,
+        gan.module_,
+        gan.discriminator_,
+        module__latent_dim=6,
+        **{f"module__{name}": value for name, value in for_both.items()},
+        module__is_bounded=True,
+        device="meta",
+    ).initialize()
+    batches = [dataset.__getitems__(range(50)).to("meta")] * 3
+    for net in (gan, encoder):
+        net.history.new_epoch()
+        # Only the means of the epoch are read.
+        with pytest.raises(RuntimeError, match=r"meta"):
+            net.run_single_epoch(batches, True, "train", net.train_step)
+        assert len(net.history[-1, "batches"]) == 3
+        assert net.history[-1, "train_batch_count"] == 3
