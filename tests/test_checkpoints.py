@@ -7,6 +7,7 @@ import resource
 import signal
 import time
 import warnings
+from contextlib import ExitStack, contextmanager
 from multiprocessing import get_context
 
 import numpy as np
@@ -231,32 +232,43 @@ def test_directory_that_cannot_be_used(dataset, train, tmp_path):
         train(dataset, checkpoint=Checkpoint(tmp_path / "folder", {}))
 
 
-@pytest.fixture
+@contextmanager
 def full_disk():
-    """No file may grow beyond a few bytes from the moment this is called."""
+    """No file grows beyond a few bytes in here.
+
+    Not a fixture: pytest's own output would meet the limit before the fixture ends.
+    """
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    yield lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
-    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
-def test_full_disk_at_the_beginning(dataset, train, tmp_path, full_disk):
-    full_disk()
-    with pytest.raises(OSError, match="checkpoint_dir cannot be used") as error:
+def test_full_disk_at_the_beginning(dataset, train, tmp_path):
+    with (
+        pytest.raises(OSError, match="checkpoint_dir cannot be used") as error,
+        full_disk(),
+    ):
         train(dataset, checkpoint=Checkpoint(tmp_path / "a", {}))
     assert error.value.errno == errno.EFBIG
     assert not list(tmp_path.iterdir())
 
 
-def test_full_disk_later(always, dataset, train, tmp_path, full_disk):
+def test_full_disk_later(always, dataset, train, tmp_path):
     """Training goes on, with a warning, and the last checkpoint stays."""
 
     class FillDisk(Callback):
         def on_epoch_begin(self, net, **kwargs):
             if len(net.history) == 3:
-                full_disk()
+                disk.enter_context(full_disk())
 
     checkpoint = Checkpoint(tmp_path / "a", {})
-    with pytest.warns(UserWarning, match="could not be written after epoch 3"):
+    with (
+        pytest.warns(UserWarning, match="could not be written after epoch 3"),
+        ExitStack() as disk,
+    ):
         net = train(
             dataset, checkpoint=checkpoint, callbacks=[FillDisk()], max_epochs=4
         )
