@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 import scipy.sparse
 import torch
+from scipy.spatial.distance import cdist
 from sklearn.base import clone
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import GridSearchCV, StratifiedKFold
@@ -82,6 +83,16 @@ def test_encoder_tells_digits_apart(digits):
 @pytest.mark.slow
 def test_tells_digits_apart_by_default(digits):
     assert mean_auroc(digits, n_seeds=3, n_test=None) > 0.9
+
+
+@pytest.mark.slow
+def test_few_images_are_not_copied(zeros):
+    """Generated images lie as far from the training images as unseen ones do."""
+    train, unseen = zeros[::2].reshape(-1, 64), zeros[1::2].reshape(-1, 64)
+    detector = AnoGANDetector(image_shape=(8, 8), random_state=0).fit(train)
+    drawn = detector.sample(len(unseen), random_state=0)
+    to_train = [np.median(cdist(X, train).min(axis=1)) for X in (drawn, unseen)]
+    assert to_train[0] > 0.7 * to_train[1]
 
 
 def test_map_marks_the_anomaly(zeros):
