@@ -66,6 +66,7 @@ def train_with_package(X, n_filters, n_epochs):
         n_filters=n_filters,
         adversarial_loss="bce",
         ema_decay=EMA_DECAY,
+        self_supervision=0.0,
         max_epochs=n_epochs,
         batch_size=BATCH_SIZE,
         lr=LR,

@@ -29,6 +29,10 @@ class Search(NamedTuple):
     discriminator: nn.Module  # as `inference_form` makes it
     candidates: Candidates
 
+    def without_recognizer(self):
+        """The same, for answers that need no recognition."""
+        return self._replace(candidates=self.candidates._replace(recognizer=None))
+
 
 def invert_in_blocks(
     searches, images, index, value_range, keep, *, n_jobs, verbose, **settings

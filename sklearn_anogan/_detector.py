@@ -17,6 +17,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ._blocks import Search, invert_in_blocks
+from ._calibration import Calibration, calibrated_loss
 from ._devices import resolve_devices
 from ._images import TrainingImages, ValueRange, check_image_shape, check_images
 from ._inference import inference_form
@@ -29,8 +30,9 @@ from ._training import train_networks
 
 __all__ = ["AnoGANDetector"]
 
-#: Training images that ``offset_`` is computed from, at most.
-_MAX_CALIBRATION = 1000
+#: Images that are held out of the training to calibrate scores: a tenth of X, within
+#: these bounds. Of fewer images than the last number, all of them train and calibrate.
+_LEAST_HELD_OUT, _MOST_HELD_OUT, _FEW_IMAGES = 10, 1000, 40
 
 #: Parameters that go to `train_networks` as they are.
 _TRAINING_PARAMETERS = (
@@ -39,6 +41,7 @@ _TRAINING_PARAMETERS = (
     "n_filters",
     "adversarial_loss",
     "ema_decay",
+    "self_supervision",
     "max_epochs",
     "batch_size",
     "lr",
@@ -48,8 +51,11 @@ _TRAINING_PARAMETERS = (
     "verbose",
 )
 
-#: Share of training images that ``contamination="auto"`` leaves below the threshold.
+#: Share of held-out images that ``contamination="auto"`` leaves below the threshold.
 _AUTO_CONTAMINATION = 0.05
+
+#: All terms that a score may be made of.
+_TERMS = ("residual", "discrimination", "squares", "recognition")
 
 
 class AnoGANDetector(CallbackSupportMixin, OutlierMixin, BaseEstimator):
@@ -101,6 +107,11 @@ class AnoGANDetector(CallbackSupportMixin, OutlierMixin, BaseEstimator):
         is trained, with this decay from step to step. 0 keeps the last weights, as the
         paper does.
 
+    self_supervision : float, default=0.0
+        Weight of a second task of the discriminator [4]_: to tell how a training image
+        was turned and moved. What it has learned of normal images in this way is the
+        ruler of the calibrated score. 0 leaves the task out, as the paper does.
+
     mixed_precision : bool, default=False
         Whether training computes in bfloat16, which newer GPUs do much faster.
 
@@ -137,13 +148,22 @@ class AnoGANDetector(CallbackSupportMixin, OutlierMixin, BaseEstimator):
         A search ends early once five steps have improved its loss by less than this
         share of it.
 
+    anomaly_score : {"anogan", "calibrated"}, default="anogan"
+        "anogan" is the paper's loss of an image. "calibrated" asks, for two terms, how
+        many normal images would exceed them, and adds up the logarithms of the answers:
+        the mean square difference from the nearest generated image; and, with
+        `self_supervision`, how badly the discriminator recognizes how the image is
+        turned and moved [5]_, without it the paper's discrimination term.
+
     discrimination_weight : float in [0, 1], default=0.1
-        Weight w of the discrimination term, the paper's lambda:
-        (1 - w) * residual + w * discrimination.
+        Weight w of the discrimination term in the paper's loss, its lambda:
+        (1 - w) * residual + w * discrimination. The search goes down this loss whatever
+        `anomaly_score` is.
 
     contamination : "auto" or float in (0, 0.5], default="auto"
-        Share of the training images that lie beyond the threshold of `predict`. "auto"
-        takes the training images as normal and allows for 5 % false alarms among them.
+        Share of the images of `fit` that lie beyond the threshold of `predict`. "auto"
+        takes these images as normal and allows for 5 % false alarms among those that
+        were held out of the training.
 
     warm_start : bool, default=False
         Whether `fit` goes on with the networks of the last call instead of new ones;
@@ -173,11 +193,16 @@ class AnoGANDetector(CallbackSupportMixin, OutlierMixin, BaseEstimator):
         The trained networks on the CPU, frozen and in evaluation mode. They work on
         tensors (n, channels, height, width) scaled to [-1, 1].
 
+    recognizer_ : nn.Module
+        Likewise, the discriminator's head for its second task: features to logits
+        (n, n_transformations). Without the task there is one transformation only.
+
     encoder_ : nn.Module
         Likewise, the encoder; only if `inversion` asked for one.
 
     history_ : skorch.history.History
-        For each epoch ``discriminator_loss``, ``generator_loss``, ``d_real`` and
+        For each epoch ``discriminator_loss``, ``generator_loss``, ``recognition_loss``
+        (of the discriminator's second task, 0 without one), ``d_real`` and
         ``d_fake`` (means of D(x) and D(G(z)), as probabilities), ``diversity`` (the
         mean distance of generated images from the nearest other one, relative to that
         of training images: about 1 is healthy, near 0 is collapsed), and what the
@@ -215,6 +240,9 @@ class AnoGANDetector(CallbackSupportMixin, OutlierMixin, BaseEstimator):
     channel (``uint8`` images mean 0 to 255), or for each feature of plain rows; values
     beyond it are not clipped.
 
+    A tenth of the images of `fit`, at least 10 and at most 1000, are not trained on:
+    scores are calibrated with them. Fewer than 40 images all serve for both.
+
     An image's score does not depend on the images it is scored with: all start from
     the same latent codes, and the search treats each one on its own.
 
@@ -247,6 +275,13 @@ class AnoGANDetector(CallbackSupportMixin, OutlierMixin, BaseEstimator):
     .. [2] A. Radford, L. Metz, S. Chintala, "Unsupervised representation learning with
        deep convolutional generative adversarial networks", 2016.
        :doi:`10.48550/arXiv.1511.06434`
+    .. [3] T. Schlegl, P. Seeböck, S. M. Waldstein, G. Langs, U. Schmidt-Erfurth,
+       "f-AnoGAN: fast unsupervised anomaly detection with generative adversarial
+       networks", 2019. :doi:`10.1016/j.media.2019.01.010`
+    .. [4] T. Chen, X. Zhai, M. Ritter, M. Lucic, N. Houlsby, "Self-supervised GANs via
+       auxiliary rotation loss", 2019. :doi:`10.48550/arXiv.1811.11212`
+    .. [5] I. Golan, R. El-Yaniv, "Deep anomaly detection using geometric
+       transformations", 2018. :doi:`10.48550/arXiv.1805.10917`
 
     Examples
     --------
@@ -276,6 +311,7 @@ class AnoGANDetector(CallbackSupportMixin, OutlierMixin, BaseEstimator):
         "batch_size": [Interval(Integral, 2, None, closed="left")],
         "lr": [Interval(Real, 0, None, closed="neither")],
         "ema_decay": [Interval(Real, 0, 1, closed="left")],
+        "self_supervision": [Interval(Real, 0, None, closed="left")],
         "mixed_precision": ["boolean"],
         "callbacks": [list, None],
         "checkpoint_dir": [str, Path, None],
@@ -285,6 +321,7 @@ class AnoGANDetector(CallbackSupportMixin, OutlierMixin, BaseEstimator):
         "search_lr": [Interval(Real, 0, None, closed="neither")],
         "n_restarts": [Interval(Integral, 0, None, closed="left")],
         "tol": [Interval(Real, 0, 1, closed="left")],
+        "anomaly_score": [StrOptions({"anogan", "calibrated"})],
         "discrimination_weight": [Interval(Real, 0, 1, closed="both")],
         "contamination": [
             StrOptions({"auto"}),
@@ -311,6 +348,7 @@ class AnoGANDetector(CallbackSupportMixin, OutlierMixin, BaseEstimator):
         batch_size=64,
         lr=8e-4,
         ema_decay=0.998,
+        self_supervision=0.0,
         mixed_precision=False,
         callbacks=None,
         checkpoint_dir=None,
@@ -320,6 +358,7 @@ class AnoGANDetector(CallbackSupportMixin, OutlierMixin, BaseEstimator):
         search_lr=0.05,
         n_restarts=0,
         tol=0.0,
+        anomaly_score="anogan",
         discrimination_weight=0.1,
         contamination="auto",
         warm_start=False,
@@ -339,6 +378,7 @@ class AnoGANDetector(CallbackSupportMixin, OutlierMixin, BaseEstimator):
         self.batch_size = batch_size
         self.lr = lr
         self.ema_decay = ema_decay
+        self.self_supervision = self_supervision
         self.mixed_precision = mixed_precision
         self.callbacks = callbacks
         self.checkpoint_dir = checkpoint_dir
@@ -348,6 +388,7 @@ class AnoGANDetector(CallbackSupportMixin, OutlierMixin, BaseEstimator):
         self.search_lr = search_lr
         self.n_restarts = n_restarts
         self.tol = tol
+        self.anomaly_score = anomaly_score
         self.discrimination_weight = discrimination_weight
         self.contamination = contamination
         self.warm_start = warm_start
@@ -424,27 +465,31 @@ class AnoGANDetector(CallbackSupportMixin, OutlierMixin, BaseEstimator):
         if not resume:
             self._value_range = value_range
         is_rows = len(self.image_shape_) == 1
+        training, held_out = _split(len(images))
         trained = train_networks(
-            TrainingImages(images, self._value_range, device),
+            TrainingImages(images, self._value_range, device, training),
             self.generator or (DenseGenerator if is_rows else Generator),
             self.discriminator or (DenseDiscriminator if is_rows else Discriminator),
             with_encoder=self.inversion != "search",
             seed=int(_random_state(self.random_state).randint(2**31 - 1)),
             has_random_seed=self.random_state is None,
             resume_from=self if resume else None,
-            report=report and partial(report, partial(self._snapshot, images)),
+            report=report
+            and partial(report, partial(self._snapshot, images, held_out)),
             device=device,
             **{name: getattr(self, name) for name in _TRAINING_PARAMETERS},
         )
         earlier = self.history_ if resume else []
-        self._adopt(images, *trained)
+        self._adopt(images, held_out, *trained)
         self.history_[:0] = earlier
         for number, epoch in enumerate(self.history_, start=1):
             epoch["epoch"] = number
 
-    def _adopt(self, images, gan, encoder, seed):
-        """Take over what was trained, and set the threshold."""
-        self.generator_, self.discriminator_ = _frozen(gan.module_, gan.discriminator_)
+    def _adopt(self, images, held_out, gan, encoder, seed):
+        """Take over what was trained, calibrate scores and set the threshold."""
+        self.generator_, self.discriminator_, self.recognizer_ = _frozen(
+            gan.module_, gan.discriminator_, gan.recognizer_
+        )
         self.history_ = copy.copy(gan.history)
         for name in ("encoder_", "encoder_history_"):
             vars(self).pop(name, None)
@@ -457,23 +502,27 @@ class AnoGANDetector(CallbackSupportMixin, OutlierMixin, BaseEstimator):
         rng = np.random.RandomState(seed)
         self._start_seed = int(rng.randint(2**31 - 1))
 
-        calibration = rng.permutation(len(images))[:_MAX_CALIBRATION]
-        scores = self._combine(self._score_terms(images, calibration))
-        contamination = (
-            _AUTO_CONTAMINATION if self.contamination == "auto" else self.contamination
-        )
+        terms = self._all_terms(images, held_out, with_recognition=True)
+        self._calibration = Calibration.of(terms[:, self._terms_of("calibrated")])
+        contamination = self.contamination
+        if contamination == "auto":
+            contamination = _AUTO_CONTAMINATION
+        else:
+            of_all = rng.permutation(len(images))[:_MOST_HELD_OUT]
+            terms = self._all_terms(images, of_all)
+        scores = self._combine(terms)
         self.offset_ = float(np.percentile(scores, 100 * contamination))
 
-    def _snapshot(self, images, trained):
+    def _snapshot(self, images, held_out, trained):
         """The fitted attributes as they would be if training ended now."""
         other = copy.copy(self)
         if trained.encoder is None:
             other.inversion = "search"
-        other._adopt(images, *trained)
+        other._adopt(images, held_out, *trained)
         return vars(other)
 
     def score_samples(self, X):
-        """Score images: minus the AnoGAN loss at the best latent code found.
+        """Score images: minus their loss at the best latent code found.
 
         Parameters
         ----------
@@ -495,7 +544,7 @@ class AnoGANDetector(CallbackSupportMixin, OutlierMixin, BaseEstimator):
         FloatingPointError
             If a network answers with NaN or infinity.
         """
-        return self._combine(self.score_terms(X))
+        return self._combine(self._all_terms(self._check_images(X, reset=False)))
 
     def decision_function(self, X):
         """Score images relative to the threshold: ``score_samples(X) - offset_``.
@@ -528,7 +577,7 @@ class AnoGANDetector(CallbackSupportMixin, OutlierMixin, BaseEstimator):
         return np.where(self.decision_function(X) < 0, -1, 1)
 
     def score_terms(self, X):
-        """Compute the two terms of the AnoGAN loss.
+        """Compute the two terms that the score is made of.
 
         Parameters
         ----------
@@ -541,9 +590,13 @@ class AnoGANDetector(CallbackSupportMixin, OutlierMixin, BaseEstimator):
             ``residual``, the mean absolute difference of the pixels of x and G(z) on
             the networks' scale, where training images span [-1, 1], and
             ``discrimination``, that of the discriminator's features: ndarrays of shape
-            (n,), float64, at least 0. The higher, the more abnormal.
+            (n,), float64, at least 0. The higher, the more abnormal. Of the calibrated
+            score, ``residual`` is the mean square difference and ``discrimination`` the
+            mean of -log p(t | t(x)) over the ways t to turn and move an image.
         """
-        return self._score_terms(self._check_images(X, reset=False))
+        terms = self._all_terms(self._check_images(X, reset=False))
+        residual, discrimination = terms[:, self._terms_of(self.anomaly_score)].T
+        return Bunch(residual=residual, discrimination=discrimination)
 
     def invert(self, X):
         """Find the latent codes of the nearest generated images.
@@ -650,15 +703,18 @@ class AnoGANDetector(CallbackSupportMixin, OutlierMixin, BaseEstimator):
         return images
 
     @torch.inference_mode(False)
-    def _invert(self, images, keep, index=None):
+    def _invert(self, images, keep, index=None, *, with_recognition=False):
         """Search the images at ``index``.
 
         Every image passes here, on its way to every answer: ``keep(x, found)`` picks
         from a block and its `Inversion` what to return.
         """
         self._validate_params()  # those of the search may have been set since `fit`
+        searches = [self._search_on(device) for device in resolve_devices(self.device)]
+        if not with_recognition:
+            searches = [search.without_recognizer() for search in searches]
         return invert_in_blocks(
-            [self._search_on(device) for device in resolve_devices(self.device)],
+            searches,
             images,
             np.arange(len(images)) if index is None else index,
             self._value_range,
@@ -685,6 +741,9 @@ class AnoGANDetector(CallbackSupportMixin, OutlierMixin, BaseEstimator):
                     "inversion='search'."
                 )
             encoder = self.encoder_
+        recognizer = None
+        if len(self.recognizer_.transformations) > 1:
+            recognizer = self.recognizer_
         n_starts = self.n_restarts + 1
         n_candidates = n_candidates_that_fit(self.n_candidates, self.n_features_in_)
         n_candidates = max(n_candidates, n_starts)
@@ -692,15 +751,18 @@ class AnoGANDetector(CallbackSupportMixin, OutlierMixin, BaseEstimator):
             n_starts = n_candidates = 1
         is_plain = n_candidates == n_starts
         # Networks compare by identity: others in their place are explored anew.
-        networks = (self.generator_, self.discriminator_, encoder)
+        networks = (self.generator_, self.discriminator_, encoder, recognizer)
         wanted = (*networks, n_candidates, is_plain)
         known, candidates = self._explored.get(device, (None, None))
         if known != wanted:
             # The same candidates for every image: with its own, a score would depend
             # on the image's place in X.
             z = self._draw(n_candidates, self._start_seed).to(device)
-            E = encoder and inference_form(encoder, device)
-            candidates = explore(G, D, z, n_starts, E)
+            E, R = (
+                network and inference_form(network, device)
+                for network in (encoder, recognizer)
+            )
+            candidates = explore(G, D, z, n_starts, E, R)
             self._explored[device] = (wanted, candidates)
         return Search(G, D, candidates)
 
@@ -709,12 +771,29 @@ class AnoGANDetector(CallbackSupportMixin, OutlierMixin, BaseEstimator):
         state = super().__getstate__()
         return state | {"_explored": {}} if "_explored" in state else state
 
-    def _score_terms(self, images, index=None):
-        residual, discrimination = self._invert(images, _terms, index).T.numpy()
-        return Bunch(residual=residual, discrimination=discrimination)
+    def _all_terms(self, images, index=None, *, with_recognition=None):
+        """The terms of either score, (n, 4) float64, in the order of _TERMS."""
+        if with_recognition is None:
+            with_recognition = self.anomaly_score == "calibrated"
+        return self._invert(
+            images, _terms, index, with_recognition=with_recognition
+        ).numpy()
+
+    def _terms_of(self, anomaly_score):
+        """Columns of the residual and the discrimination term of a score."""
+        if anomaly_score == "anogan":
+            names = ["residual", "discrimination"]
+        elif len(self.recognizer_.transformations) > 1:
+            names = ["squares", "recognition"]
+        else:
+            names = ["squares", "discrimination"]
+        return [_TERMS.index(name) for name in names]
 
     def _combine(self, terms):
-        return -anogan_loss(**terms, discrimination_weight=self.discrimination_weight)
+        terms = terms[:, self._terms_of(self.anomaly_score)]
+        if self.anomaly_score == "anogan":
+            return -anogan_loss(*terms.T, self.discrimination_weight)
+        return -calibrated_loss(terms, self._calibration)
 
     def _draw(self, n, seed):
         """Latent codes from the prior, on the CPU."""
@@ -727,7 +806,7 @@ def _code(x, found):
 
 
 def _terms(x, found):
-    return torch.stack([found.residual, found.discrimination], 1)
+    return torch.stack([getattr(found, name) for name in _TERMS], 1)
 
 
 def _image(x, found, value_range, dtype):
@@ -738,6 +817,15 @@ def _difference(x, found, half_width, over_channels, dtype):
     in_units = (x - found.G_z).abs().cpu() * half_width
     in_units = in_units.mean(1, keepdim=True) if over_channels else in_units
     return in_units.to(dtype)
+
+
+def _split(n):
+    """Images to train on, and images to calibrate with; always the same ones."""
+    if n < _FEW_IMAGES:
+        return np.arange(n), np.arange(n)
+    n_held_out = int(np.clip(n // 10, _LEAST_HELD_OUT, _MOST_HELD_OUT))
+    shuffled = np.random.RandomState(0).permutation(n)
+    return np.sort(shuffled[n_held_out:]), np.sort(shuffled[:n_held_out])
 
 
 def _frozen(*networks):

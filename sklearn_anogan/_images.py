@@ -168,21 +168,31 @@ class TrainingImages(torch.utils.data.Dataset):
 
     Torch's loader asks for a batch at a time through ``__getitems__``: no Python loop
     runs over images.
+
+    Parameters
+    ----------
+    images : Images
+    value_range : ValueRange
+    device : torch.device
+    index : ndarray of shape (n,) or None
+        Which of the images; None for all.
     """
 
-    def __init__(self, images, value_range, device):
+    def __init__(self, images, value_range, device, index=None):
         self.images = images
+        self.index = np.arange(len(images)) if index is None else index
         self.value_range = value_range
         self.device = device
 
     def __len__(self):
-        return len(self.images)
+        return len(self.index)
 
-    def __getitem__(self, index):
-        return self.__getitems__([index])[0]
+    def __getitem__(self, number):
+        return self.__getitems__([number])[0]
 
-    def __getitems__(self, indices):
-        return self.value_range.to_network(self.images.read(indices), self.device)
+    def __getitems__(self, numbers):
+        images = self.images.read(self.index[numbers])
+        return self.value_range.to_network(images, self.device)
 
 
 def check_images(X, image_shape, *, n_features, min_samples, estimator_name):

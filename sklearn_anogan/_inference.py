@@ -121,7 +121,9 @@ def in_batches(network, inputs, sizes):
 
 
 @torch.enable_grad()
-def find_exact_batches(generator, discriminator, codes, largest, encoder=None):
+def find_exact_batches(
+    generator, discriminator, codes, largest, encoder=None, recognizer=None
+):
     """Batch sizes with which the networks round as a single thread does.
 
     Measured rather than assumed: the answers for some images and their gradients have
@@ -136,8 +138,8 @@ def find_exact_batches(generator, discriminator, codes, largest, encoder=None):
         Tells the device and the type of the numbers.
     largest : int
         Most images that memory has room for.
-    encoder : module or None
-        As `inference_form` makes it.
+    encoder, recognizer : modules or None
+        As `inference_form` makes them.
 
     Returns
     -------
@@ -163,6 +165,8 @@ def find_exact_batches(generator, discriminator, codes, largest, encoder=None):
         found = [gradient, G_z, f]
         if encoder is not None:
             found.append(encoder(G_z.detach()))
+        if recognizer is not None:
+            found.append(recognizer(f.detach()))
         return torch.cat([a.detach().flatten(1) for a in found], 1)
 
     rows = torch.arange(len(z))

@@ -27,7 +27,14 @@ from ._inference import (
     in_batches,
     padding,
 )
-from ._losses import anogan_loss, discrimination_loss, residual_loss
+from ._losses import (
+    anogan_loss,
+    discrimination_loss,
+    recognition_loss,
+    residual_loss,
+    square_loss,
+)
+from ._transformations import transform
 
 #: Steps between two looks at which searches have converged.
 CHECK_EVERY = 5
@@ -50,6 +57,7 @@ class Candidates(NamedTuple):
     similarity: nn.Module | None  # images (m, ...) -> (m, n), the higher, the nearer
     coordinates: nn.Module  # steps u of the search -> steps in z
     encoder: nn.Module | None  # images -> (m, latent_dim), the first start
+    recognizer: nn.Module | None  # features -> (m, n_transformations) logits
     exact_batches: dict  # number of threads -> answer of `find_exact_batches`
 
 
@@ -60,6 +68,8 @@ class Inversion(NamedTuple):
     G_z: torch.Tensor  # (n, channels, height, width), the nearest generated image
     residual: torch.Tensor  # (n,) float64, equation (2)
     discrimination: torch.Tensor  # (n,) float64, equation (4)
+    squares: torch.Tensor  # (n,) float64, mean square difference of the pixels
+    recognition: torch.Tensor  # (n,) float64, mean recognition loss, 0 without a task
 
 
 class _Searches(NamedTuple):
@@ -83,7 +93,7 @@ class _Searches(NamedTuple):
 
 
 @torch.enable_grad()
-def explore(generator, discriminator, z, n_starts, encoder=None):
+def explore(generator, discriminator, z, n_starts, encoder=None, recognizer=None):
     """Learn from generated images where a search should start and how it should step.
 
     The images of all candidates are kept, to start from the nearest. A step is taken in
@@ -103,6 +113,8 @@ def explore(generator, discriminator, z, n_starts, encoder=None):
         Searches for each image.
     encoder : module or None
         As `inference_form` makes it; its code is the first start.
+    recognizer : module or None
+        As `inference_form` makes it.
 
     Returns
     -------
@@ -114,10 +126,12 @@ def explore(generator, discriminator, z, n_starts, encoder=None):
         If the generator answers with NaN or infinity.
     """
     largest = fitting_batch(generator, discriminator, z)
-    n_threads, sizes = find_exact_batches(generator, discriminator, z, largest, encoder)
+    n_threads, sizes = find_exact_batches(
+        generator, discriminator, z, largest, encoder, recognizer
+    )
     exact_batches = {torch.get_num_threads(): (n_threads, sizes)}
     if len(z) <= n_starts:
-        return Candidates(z, None, nn.Identity(), encoder, exact_batches)
+        return Candidates(z, None, nn.Identity(), encoder, recognizer, exact_batches)
     rng = torch.Generator().manual_seed(0)
     images, gradients = [], []
     with intraop_threads(n_threads), exact_convolutions(z.device):
@@ -135,7 +149,7 @@ def explore(generator, discriminator, z, n_starts, encoder=None):
     similarity = nn.Sequential(nn.Flatten(), nearest)
     with threadpool_limits(1):  # workers of joblib have other numbers of threads
         coordinates = AlignedLinear.of(_coordinates(gradients.cpu()).to(z))
-    return Candidates(z, similarity, coordinates, encoder, exact_batches)
+    return Candidates(z, similarity, coordinates, encoder, recognizer, exact_batches)
 
 
 def n_candidates_that_fit(n_candidates, n_values):
@@ -221,7 +235,12 @@ def measure_batches(generator, discriminator, candidates, largest=None):
     if n_now not in known:
         fitting = largest or fitting_batch(generator, discriminator, candidates.z)
         known[n_now] = find_exact_batches(
-            generator, discriminator, candidates.z, fitting, candidates.encoder
+            generator,
+            discriminator,
+            candidates.z,
+            fitting,
+            candidates.encoder,
+            candidates.recognizer,
         )
     n_threads, sizes = known[n_now]
     if largest is None or largest >= sizes[-1]:
@@ -294,15 +313,36 @@ def _invert(
 
         def terms(rows):
             f_G_z = discriminator.features(G_z[rows])
-            residual = residual_loss(x[rows].double(), G_z[rows].double())
+            difference = x[rows].double(), G_z[rows].double()
             discrimination = discrimination_loss(f_x[rows].double(), f_G_z.double())
-            return torch.stack([residual, discrimination], 1)
+            return torch.stack(
+                [residual_loss(*difference), discrimination, square_loss(*difference)],
+                1,
+            )
 
         # In batches too: the mean of one large image alone is shared by threads.
         rows = torch.arange(len(x), device=x.device)
-        residual, discrimination = in_batches(terms, rows, sizes).unbind(1)
-    _check_finite(generator, discriminator, residual + discrimination)
-    return Inversion(z, G_z, residual, discrimination)
+        found = in_batches(terms, rows, sizes)
+        recognition = _recognition(discriminator, candidates.recognizer, x, sizes)
+    _check_finite(generator, discriminator, found)
+    return Inversion(z, G_z, *found.unbind(1), recognition)
+
+
+def _recognition(discriminator, recognizer, x, sizes):
+    """The mean recognition loss of each image over all transformations, float64."""
+    total = torch.zeros(len(x), dtype=torch.float64, device=x.device)
+    if recognizer is None:
+        return total
+    for t, origins in enumerate(recognizer.transformations):
+        logits = in_batches(
+            lambda batch, origins=origins: recognizer(
+                discriminator.features(transform(batch, origins[None]))
+            ),
+            x,
+            sizes,
+        )
+        total += recognition_loss(logits.double(), torch.full_like(total, t).long())
+    return total / len(recognizer.transformations)
 
 
 def _find_starts(candidates, x, n_starts, sizes):

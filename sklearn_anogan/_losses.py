@@ -5,7 +5,7 @@
 Equation numbers are those of Schlegl et al. 2017, :doi:`10.1007/978-3-319-59050-9_12`.
 """
 
-from torch.nn.functional import mse_loss, softplus
+from torch.nn.functional import log_softmax, mse_loss, softplus
 
 
 def bce_discriminator_loss(d_real, d_fake):
@@ -77,6 +77,12 @@ def residual_loss(x, G_z):
     return _mean_absolute(x - G_z)
 
 
+def square_loss(x, G_z):
+    """Mean square difference of the pixels, for tensors as of `residual_loss`."""
+    difference = x - G_z
+    return difference.square().mean(tuple(range(1, difference.ndim)))
+
+
 def discrimination_loss(f_x, f_G_z):
     """Discrimination loss, equation (4): mean absolute difference of D's features.
 
@@ -90,6 +96,29 @@ def discrimination_loss(f_x, f_G_z):
     loss : tensor of shape (n,)
     """
     return _mean_absolute(f_x - f_G_z)
+
+
+def recognition_loss(logits, t):
+    """Recognition loss: how surprised D is by the way an image was transformed.
+
+    It trains D in its second task, see Chen et al. 2019, "Self-supervised GANs via
+    auxiliary rotation loss", :doi:`10.48550/arXiv.1811.11212`; its mean over all
+    transformations of an image ranks images, see Golan and El-Yaniv 2018,
+    :doi:`10.48550/arXiv.1805.10917`.
+
+    Parameters
+    ----------
+    logits : tensor of shape (n, n_transformations)
+        What D takes the transformations of n images for.
+    t : tensor of shape (n,), int64
+        What they were.
+
+    Returns
+    -------
+    loss : tensor of shape (n,)
+        -log p(t | t(x)).
+    """
+    return -log_softmax(logits, 1).gather(1, t[:, None]).squeeze(1)
 
 
 def anogan_loss(residual, discrimination, discrimination_weight):

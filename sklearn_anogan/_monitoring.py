@@ -174,7 +174,7 @@ def find_problems(net, n_values):
     diversity = dict(net.callbacks_)["diversity"].measure(net)
     history.record("diversity", diversity)
     last = history[-max(1, len(history) // 10) :]
-    loss_D, loss_G, d_real, d_fake = (
+    loss_D, loss_G, _, d_real, d_fake = (
         float(np.mean([epoch[name] for epoch in last])) for name in net.record_names
     )
     n_weights = sum(p.numel() for p in net.discriminator_.parameters())

@@ -11,8 +11,10 @@ import torch
 from skorch import NeuralNet
 from skorch.callbacks import EpochTimer
 
-from ._losses import ADVERSARIAL_LOSSES, encoder_loss
+from ._losses import ADVERSARIAL_LOSSES, encoder_loss, recognition_loss
 from ._monitoring import Diversity, EarlyStop, is_deliberate
+from ._networks import Recognizer, check_networks
+from ._transformations import transform, transformations
 
 
 class Net(NeuralNet):
@@ -75,16 +77,14 @@ class Net(NeuralNet):
             return nullcontext()
         return torch.autocast(torch.device(self.device).type, torch.bfloat16)
 
-    def descend(self, loss, module, batch):
-        """One step of the optimizer down the loss, for one network only."""
+    def descend(self, loss, networks, batch):
+        """One step of the optimizer down the loss, for these networks only."""
+        named = [each for network in networks for each in network.named_parameters()]
         # Without a gradient, the parameters of the other networks stay as they are.
         self.optimizer_.zero_grad()
-        loss.backward(inputs=[p for p in module.parameters() if p.requires_grad])
+        loss.backward(inputs=[p for _, p in named if p.requires_grad])
         self.notify(
-            "on_grad_computed",
-            named_parameters=list(module.named_parameters()),
-            batch=batch,
-            training=True,
+            "on_grad_computed", named_parameters=named, batch=batch, training=True
         )
         self.optimizer_.step()
 
@@ -93,8 +93,10 @@ class GANNet(Net):
     """A generator and a discriminator, trained in turn.
 
     The generator that learns is ``learner_``; the net's ``module_`` is the moving
-    average of its weights, which draws better than any single one. Both networks share
-    an optimizer, so that skorch's learning rate schedules move both.
+    average of its weights, which draws better than any single one. The discriminator
+    has a second task: from its features, ``recognizer_`` has to tell how a real image
+    was transformed. All networks share an optimizer, so that skorch's learning rate
+    schedules move them together.
 
     Parameters
     ----------
@@ -109,13 +111,22 @@ class GANNet(Net):
         Distribution of the latent codes.
     ema_decay : float in [0, 1)
         Of the moving average.
+    self_supervision : float
+        Weight of the discriminator's second task; with 0 it has none, and the
+        recognizer knows images as they are only.
     mixed_precision : bool
         Whether the networks run in bfloat16.
     **kwargs
         As for :class:`skorch.NeuralNet`.
     """
 
-    record_names = ("discriminator_loss", "generator_loss", "d_real", "d_fake")
+    record_names = (
+        "discriminator_loss",
+        "generator_loss",
+        "recognition_loss",
+        "d_real",
+        "d_fake",
+    )
 
     def __init__(
         self,
@@ -125,6 +136,7 @@ class GANNet(Net):
         adversarial_loss="bce",
         latent_prior="uniform",
         ema_decay=0.0,
+        self_supervision=0.0,
         mixed_precision=False,
         criterion=torch.nn.Module,  # skorch wants one; the losses are functions here
         optimizer=torch.optim.Adam,
@@ -135,6 +147,7 @@ class GANNet(Net):
         self.adversarial_loss = adversarial_loss
         self.latent_prior = latent_prior
         self.ema_decay = ema_decay
+        self.self_supervision = self_supervision
         self.mixed_precision = mixed_precision
         super().__init__(
             module,
@@ -150,11 +163,19 @@ class GANNet(Net):
 
     def initialize_module(self):
         super().initialize_module()
+        arguments = self.get_params_for("discriminator")
+        self.discriminator_ = self.initialized_instance(
+            self.discriminator, arguments
+        ).float()
+        shape = tuple(arguments[name] for name in ("n_channels", "height", "width"))
+        z = sample_prior(2, self.latent_prior, self.module__latent_dim)
+        features_shape = check_networks(self.module_, self.discriminator_, z, shape)
+        known = transformations(*shape[1:])
+        if self.self_supervision == 0:
+            known = known[:1]
+        self.recognizer_ = Recognizer(features_shape, known)
         self.learner_ = copy.deepcopy(self.module_)
         self.module_.requires_grad_(False)
-        self.discriminator_ = self.initialized_instance(
-            self.discriminator, self.get_params_for("discriminator")
-        ).float()
         self.n_averaged_ = 0
         return self
 
@@ -169,17 +190,29 @@ class GANNet(Net):
             G_z = G(z)
             d_real, d_fake = D(x).float(), D(G_z.detach()).float()
         loss_D = discriminator_loss(d_real, d_fake)
-        self.descend(loss_D, D, x)
+        loss_R = self._recognition_loss(x)
+        self.descend(loss_D + self.self_supervision * loss_R, [D, self.recognizer_], x)
         with self.autocast():
             d_G_z = D(G_z).float()
         loss_G = generator_loss(d_G_z)
-        self.descend(loss_G, G, x)
+        self.descend(loss_G, [G], x)
         self._update_average()
 
         d_real, d_fake = d_real.sigmoid().mean(), d_fake.sigmoid().mean()
-        records = torch.stack([loss_D, loss_G, d_real, d_fake]).detach()
+        records = torch.stack([loss_D, loss_G, loss_R, d_real, d_fake]).detach()
         loss = (loss_D + loss_G).detach()
         return {"loss": loss, "y_pred": G_z.detach(), "records": records}
+
+    def _recognition_loss(self, x):
+        """The mean over real images, each transformed in a random way."""
+        R, D = self.recognizer_.train(), self.discriminator_
+        known = R.transformations
+        if len(known) == 1:
+            return x.new_zeros(())
+        t = torch.randint(len(known), x.shape[:1], device=x.device)
+        with self.autocast():
+            logits = R(D.features(transform(x, known[t]))).float()
+        return recognition_loss(logits, t).mean()
 
     def sample_prior(self, n, rng=None):
         """Latent codes for this generator, on its device."""
@@ -253,7 +286,7 @@ class EncoderNet(Net):
         with self.autocast():
             G_z = G(E(x))
             loss = encoder_loss(x, G_z.float(), f(x).float(), f(G_z).float())
-        self.descend(loss, E, x)
+        self.descend(loss, [E], x)
         loss = loss.detach()
         return {"loss": loss, "y_pred": G_z.detach(), "records": loss[None]}
 

@@ -161,6 +161,33 @@ class Encoder(nn.Module):
         return self.layers(x)  # (n, C, H, W) -> (n, latent_dim)
 
 
+class Recognizer(nn.Module):
+    """Tells from a discriminator's features how an image was transformed.
+
+    Parameters
+    ----------
+    features_shape : tuple
+        Of the features of one image.
+    transformations : tensor of shape (n_transformations, height * width), int64
+        See `_transformations`.
+    n_units : int
+        In the hidden layer.
+    """
+
+    def __init__(self, features_shape, transformations, n_units=256):
+        super().__init__()
+        self.register_buffer("transformations", transformations)
+        self.layers = nn.Sequential(
+            nn.Flatten(),
+            nn.Linear(prod(features_shape), n_units),
+            nn.LeakyReLU(0.2),
+            nn.Linear(n_units, len(transformations)),
+        )
+
+    def forward(self, features):
+        return self.layers(features)  # (n, ...) -> (n, n_transformations) logits
+
+
 class DenseGenerator(nn.Module):
     """Generator for rows: two hidden layers of ``4 * n_filters`` units.
 
@@ -243,6 +270,11 @@ def check_network_class(name, network, keywords):
 def check_networks(G, D, z, shape):
     """Hold a generator and a discriminator to the contract, with a few codes z.
 
+    Returns
+    -------
+    features_shape : tuple
+        Of the discriminator's features for one image.
+
     Raises
     ------
     ValueError
@@ -259,8 +291,10 @@ def check_networks(G, D, z, shape):
     n, x = len(z), G.eval()(z)
     D.eval()
     _check_answer(f"{type(G).__name__}.forward", z, x, (n, *shape))
-    _check_answer(f"{type(D).__name__}.features", x, D.features(x), (n, ...))
+    features = D.features(x)
+    _check_answer(f"{type(D).__name__}.features", x, features, (n, ...))
     _check_answer(f"{type(D).__name__}.forward", x, D(x), (n,))
+    return tuple(features.shape[1:])
 
 
 def _check_answer(name, given, answer, wanted):

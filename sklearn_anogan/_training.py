@@ -17,7 +17,7 @@ from ._checkpoints import Checkpoint, digest_of_images, digest_of_weights
 from ._devices import exact_convolutions, is_out_of_memory, seeded
 from ._monitoring import EarlyStop, ProgressBar, find_problems
 from ._nets import EncoderNet, GANNet
-from ._networks import Encoder, check_network_class, check_networks
+from ._networks import Encoder, check_network_class
 
 #: ``max_epochs="auto"`` gives each network about so many steps, but never fewer epochs
 #: than this.
@@ -46,6 +46,7 @@ def train_networks(
     report=None,
     adversarial_loss,
     ema_decay,
+    self_supervision,
     callbacks,
     **settings,
 ):
@@ -96,7 +97,11 @@ def train_networks(
     ConvergenceWarning
         If the networks are not to be trusted, see `find_problems`.
     """
-    of_gan = {"adversarial_loss": adversarial_loss, "ema_decay": ema_decay}
+    of_gan = {
+        "adversarial_loss": adversarial_loss,
+        "ema_decay": ema_decay,
+        "self_supervision": self_supervision,
+    }
     callbacks = list(callbacks or ())
     _check_callbacks(callbacks)
     open_checkpoint, start = lambda *args, **kwargs: None, None
@@ -169,6 +174,7 @@ def train_gan(
     *,
     adversarial_loss,
     ema_decay,
+    self_supervision,
     latent_dim,
     latent_prior,
     n_filters,
@@ -183,8 +189,8 @@ def train_gan(
     Returns
     -------
     net : GANNet
-        With the trained ``module_`` (the generator), ``discriminator_`` and
-        ``history``.
+        With the trained ``module_`` (the generator), ``discriminator_``,
+        ``recognizer_`` and ``history``.
     """
     shape = tuple(dataset[0].shape)
     for_both = dict(
@@ -201,18 +207,18 @@ def train_gan(
         adversarial_loss=adversarial_loss,
         latent_prior=latent_prior,
         ema_decay=ema_decay,
+        self_supervision=self_supervision,
         # Less momentum than Adam's own, which lets the two networks oscillate (DCGAN).
         optimizer__betas=(0.5, 0.999),
         **_settings_of_a_net(dataset, **settings),
     )
 
     def prepare():
-        z = net.sample_prior(2)
-        check_networks(net.learner_, net.discriminator_, z, shape)
         if resume_from is not None:
             _load_weights(net.learner_, resume_from.generator_)
             _load_weights(net.module_, resume_from.generator_)
             _load_weights(net.discriminator_, resume_from.discriminator_)
+            _load_weights(net.recognizer_, resume_from.recognizer_)
 
     return _train(net, dataset, seed, verbose, checkpoint, "GAN", prepare)
 
@@ -368,7 +374,7 @@ def _describe_run(
         "discriminator": name_of(discriminator),
         "callbacks": [name_of(_unnamed(callback)) for callback in callbacks],
         "device": torch.device(settings["device"]).type,
-        "X": f"{len(dataset)} images with digest {digest_of_images(dataset)[:16]}",
+        "X": f"{len(dataset)} training images with digest {digest_of_images(dataset)[:16]}",
     }
 
 

@@ -73,6 +73,7 @@ def train_briefly(dataset, generator=Generator, discriminator=Discriminator, **c
         "n_filters": 4,
         "adversarial_loss": "bce",
         "ema_decay": 0.0,
+        "self_supervision": 0.0,
         "max_epochs": 2,
         "batch_size": 50,
         "lr": 2e-4,

@@ -43,7 +43,7 @@ class Nothing(Callback):
 
 
 def assert_same_net(net, other, records=("diversity",)):
-    for name in ("module_", "learner_", "discriminator_"):
+    for name in ("module_", "learner_", "discriminator_", "recognizer_"):
         for a, b in zip(
             getattr(net, name).state_dict().values(),
             getattr(other, name).state_dict().values(),
@@ -74,7 +74,7 @@ def run_in_parts(train, dataset, path, epochs, callbacks=lambda: [], **settings)
 
 @pytest.mark.parametrize("epochs", [[1], [2], [3, 4, 6]])
 def test_goes_on_to_the_same_bits(always, dataset, train, tmp_path, epochs):
-    settings = {"max_epochs": 6, "ema_decay": 0.9}
+    settings = {"max_epochs": 6, "ema_decay": 0.9, "self_supervision": 1.0}
     resumed = run_in_parts(train, dataset, tmp_path / "a", epochs, **settings)
     assert_same_net(resumed, train(dataset, **settings))
     assert resumed.history[:, "epoch"] == [1, 2, 3, 4, 5, 6]
@@ -334,6 +334,7 @@ def test_fit_without_a_seed_goes_on(always, detector, zeros):
     [
         ({"lr": 0.1}, r"lr was 0\.\d+ and is 0\.1"),
         ({"n_filters": 4}, "n_filters was 8 and is 4"),
+        ({"self_supervision": 1.0}, r"self_supervision was 0\.0 and is 1\.0"),
         ({"callbacks": [Nothing()]}, "callbacks was .* and is .*Nothing"),
         ({"random_state": 1}, "random_state was"),
         ({"generator": type("Mine", (Generator,), {})}, "generator was .* is .*Mine"),
@@ -347,11 +348,13 @@ def test_fit_with_other_parameters(detector, zeros, changes, message):
 
 def test_fit_with_other_images(detector, zeros):
     detector.fit(zeros)
-    with pytest.raises(ValueError, match=r"X was 178 images .* and is 177 images"):
+    with pytest.raises(
+        ValueError, match=r"X was 161 training images .* and is 160 training"
+    ):
         detector.fit(zeros[1:])
     other = zeros.copy()
     other[5, 5, 5] += 1
-    with pytest.raises(ValueError, match="X was 178 images with digest"):
+    with pytest.raises(ValueError, match="X was 161 training images with digest"):
         detector.fit(other)
 
 

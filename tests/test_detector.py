@@ -12,6 +12,7 @@ import pytest
 import scipy.sparse
 import torch
 from scipy.spatial.distance import cdist
+from scipy.stats import norm
 from sklearn.base import clone
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import GridSearchCV, StratifiedKFold
@@ -138,6 +139,79 @@ def test_terms_by_hand(fitted, zeros):
         np.testing.assert_allclose(terms.discrimination[i], discrimination, rtol=1e-4)
 
 
+@pytest.fixture(scope="module")
+def supervised(zeros):
+    """A detector whose discriminator has its second task, trained for a moment."""
+    detector = AnoGANDetector(
+        latent_dim=8,
+        n_filters=8,
+        max_epochs=60,
+        self_supervision=1.0,
+        anomaly_score="calibrated",
+        search_steps=5,
+        random_state=0,
+    )
+    return detector.fit(zeros)
+
+
+def test_calibrated_terms_by_hand(supervised, zeros):
+    X = zeros[:3]
+    x = torch.tensor(X[:, np.newaxis] / 8 - 1, dtype=torch.float32)
+    squares = (x - supervised.generator_(torch.tensor(supervised.invert(X)))) ** 2
+    D, R = supervised.discriminator_, supervised.recognizer_
+    surprise = torch.zeros(3)
+    for t, origins in enumerate(R.transformations):
+        turned = x.flatten(1)[:, origins].view_as(x)
+        surprise -= R(D.features(turned)).log_softmax(1)[:, t]
+    terms = supervised.score_terms(X)
+    np.testing.assert_allclose(terms.residual, squares.mean((1, 2, 3)), rtol=1e-4)
+    np.testing.assert_allclose(terms.discrimination, surprise / 36, rtol=1e-3)
+
+
+def test_calibrated_scores_by_hand(supervised, zeros):
+    """Sum of log p, under the log-normal distribution of held-out images."""
+    _, held_out = _detector._split(len(zeros))
+    usual = supervised.score_terms(zeros[held_out])
+    terms = supervised.score_terms(zeros[:5])
+    expected = np.zeros(5)
+    for name in terms:
+        logs = np.log(usual[name])
+        expected += norm.logsf(np.log(terms[name]), logs.mean(), logs.std())
+    np.testing.assert_allclose(supervised.score_samples(zeros[:5]), expected, rtol=1e-6)
+
+
+def test_calibrated_scores_belong_to_their_images(supervised, zeros):
+    scores = supervised.score_samples(zeros[:70])
+    for i in (0, 63, 69):
+        assert supervised.score_samples(zeros[[i]]) == scores[i]
+    np.testing.assert_array_equal(supervised.score_samples(zeros[69::-1]), scores[::-1])
+
+
+def test_without_a_second_task(fitted, fitted_rows, zeros):
+    """The calibrated score takes the paper's discrimination term; rows have none."""
+    rows, X = fitted_rows
+    for detector, images in [(fitted, zeros[:9]), (rows, X[:9])]:
+        assert len(detector.recognizer_.transformations) == 1
+        papers = detector.score_terms(images)
+        calibrated = copy.copy(detector).set_params(anomaly_score="calibrated")
+        terms = calibrated.score_terms(images)
+        np.testing.assert_array_equal(terms.discrimination, papers.discrimination)
+        assert np.isfinite(calibrated.score_samples(images)).all()
+
+
+def test_second_task_is_learned_and_helps_ranking(supervised, digits, zeros):
+    """Other digits are recognized worse, turned and moved, than unseen zeros."""
+    losses = supervised.history_[:, "recognition_loss"]
+    assert losses[-1] < 0.5 * losses[0]
+    images, labels = digits
+    _, held_out = _detector._split(len(zeros))
+    others = images[labels != 0][:200]
+    terms = [
+        supervised.score_terms(X).discrimination for X in (zeros[held_out], others)
+    ]
+    assert np.median(terms[1]) > 1.5 * np.median(terms[0])
+
+
 def test_threshold(fitted, digits):
     images, _ = digits
     decision = fitted.decision_function(images[:100])
@@ -159,9 +233,33 @@ def test_image_on_the_threshold_is_normal(fitted, zeros):
 @pytest.mark.parametrize(
     "contamination, share", [("auto", 0.05), (0.2, 0.2), (0.5, 0.5)]
 )
-def test_contamination(zeros, quick, contamination, share):
-    detector = AnoGANDetector(**quick, contamination=contamination).fit(zeros)
-    assert abs(np.mean(detector.predict(zeros) == -1) - share) < 1 / len(zeros)
+@pytest.mark.parametrize("anomaly_score", ["anogan", "calibrated"])
+def test_contamination(zeros, quick, contamination, share, anomaly_score):
+    """The share of all images, or with "auto" of those held out of the training."""
+    detector = AnoGANDetector(
+        **quick, contamination=contamination, anomaly_score=anomaly_score
+    ).fit(zeros)
+    X = zeros[_detector._split(len(zeros))[1]] if contamination == "auto" else zeros
+    assert abs(np.mean(detector.predict(X) == -1) - share) < 1 / len(X)
+
+
+@pytest.mark.parametrize(
+    "n, n_held_out", [(2, 2), (39, 39), (40, 10), (178, 17), (5000, 500), (20000, 1000)]
+)
+def test_images_are_held_out(n, n_held_out):
+    training, held_out = _detector._split(n)
+    assert len(held_out) == n_held_out
+    assert set(training) | set(held_out) == set(range(n))
+    assert len(training) == (n if n < 40 else n - n_held_out)
+
+
+def test_held_out_images_are_not_trained_on(zeros, quick):
+    _, held_out = _detector._split(len(zeros))
+    changed = zeros.copy()
+    changed[held_out] = changed[held_out][:, ::-1]
+    a, b = (AnoGANDetector(**quick).fit(X) for X in (zeros, changed))
+    assert a.history_[:, "generator_loss"] == b.history_[:, "generator_loss"]
+    assert a.offset_ != b.offset_
 
 
 def test_threshold_comes_from_a_sample_of_many_images(rng, quick):
@@ -177,7 +275,8 @@ def test_threshold_comes_from_a_sample_of_many_images(rng, quick):
             return super().forward(z)
 
     detector.set_params(generator=Counting, n_candidates=1).fit(X)
-    assert sum(calls) < 1100 * (quick["search_steps"] + 2)
+    n_searched = 300 + 1000  # held-out images and a sample of all
+    assert sum(calls) < 1.1 * n_searched * (quick["search_steps"] + 2)
     assert 0.05 < np.mean(detector.predict(X) == -1) < 0.15
 
 
@@ -740,7 +839,7 @@ def test_scoring_reads_block_by_block(fitted, zeros, monkeypatch):
 
     images = fitted._check_images(zeros, reset=False)
     images.data = zeros.view(Counting)
-    fitted._score_terms(images)
+    fitted._all_terms(images)
     assert max(sizes) == 64
     assert sum(sizes) == len(zeros)
 
@@ -820,12 +919,14 @@ def test_bad_image_shape(zeros, image_shape, message):
         ("max_epochs", [0, -1, 1.0, "many"]),
         ("batch_size", [1, 0, 32.0]),
         ("lr", [0, -1e-3, "auto"]),
+        ("self_supervision", [-1, None]),
         ("callbacks", ["disable", 1]),
         ("inversion", ["newton", None]),
         ("search_steps", [-1, 1.5, "auto"]),
         ("search_lr", [0, -1]),
         ("n_restarts", [-1, 0.5]),
         ("tol", [-0.1, 1, "auto"]),
+        ("anomaly_score", ["gan", None]),
         ("discrimination_weight", [-0.1, 1.1, None]),
         ("contamination", [0, 0.6, -0.1, "none"]),
         ("warm_start", ["yes", 2]),

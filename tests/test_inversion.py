@@ -25,7 +25,9 @@ from sklearn_anogan._networks import (
     DenseGenerator,
     Discriminator,
     Generator,
+    Recognizer,
 )
+from sklearn_anogan._transformations import transformations
 
 LATENT_DIM = 5
 
@@ -43,11 +45,17 @@ def networks(shape, dtype=torch.float64, pair=(Generator, Discriminator)):
     return inference_form(G, "cpu"), inference_form(D, "cpu")
 
 
-def search(G, D, x, codes, *, n_starts=None, **changes):
+def recognizer_of(D, shape):
+    features_shape = D.features(torch.zeros(1, *shape)).shape[1:]
+    R = Recognizer(features_shape, transformations(*shape[1:]))
+    return inference_form(R, "cpu")
+
+
+def search(G, D, x, codes, *, n_starts=None, recognizer=None, **changes):
     """Search from all codes in plain steps, or from the nearest of them."""
     settings = {"n_steps": 30, "lr": 0.05, "tol": 0, "discrimination_weight": 0.1}
     n_starts = n_starts or len(codes)
-    candidates = explore(G, D, codes, n_starts)
+    candidates = explore(G, D, codes, n_starts, recognizer=recognizer)
     return invert(G, D, candidates, x, n_starts=n_starts, **(settings | changes))
 
 
@@ -97,6 +105,7 @@ def test_answers_belong_to_the_code():
         G_z = G(found.z)
         torch.testing.assert_close(found.G_z, G_z)
         torch.testing.assert_close(found.residual, residual_loss(x, G_z))
+        torch.testing.assert_close(found.squares, (x - G_z).square().mean((1, 2, 3)))
         f_x, f_G_z = D.features(x), D.features(G_z)
         torch.testing.assert_close(
             found.discrimination, discrimination_loss(f_x, f_G_z)
@@ -158,7 +167,9 @@ def test_an_image_never_sees_the_others(shape, pair, n_codes, n_starts):
     G, D = networks(shape, torch.float32, pair)
     x = torch.rand(CPU_BATCHES[-1], *shape) * 2 - 1
     codes = torch.rand(n_codes, LATENT_DIM) * 2 - 1
-    together = search(G, D, x, codes, n_starts=n_starts)
+    settings = {"n_starts": n_starts, "recognizer": recognizer_of(D, shape)}
+    together = search(G, D, x, codes, **settings)
+    assert (together.recognition != 0).all() == (shape[1] > 1)
     for images in [
         torch.arange(5),
         torch.tensor([7]),
@@ -166,7 +177,7 @@ def test_an_image_never_sees_the_others(shape, pair, n_codes, n_starts):
         torch.randperm(CPU_BATCHES[-1]),
         torch.tensor([31, 3, 3, 3, 11]),
     ]:
-        found = search(G, D, x[images], codes, n_starts=n_starts)
+        found = search(G, D, x[images], codes, **settings)
         for answer, reference in zip(found, together, strict=True):
             assert torch.equal(answer, reference[images])
 
@@ -305,7 +316,7 @@ def test_fewer_side_by_side(limit):
 def test_threads_change_no_bit(n_threads):
     G, D = networks((1, 8, 8), torch.float32)
     x, codes = torch.rand(20, 1, 8, 8) * 2 - 1, torch.rand(100, LATENT_DIM) * 2 - 1
-    candidates = explore(G, D, codes, 1)
+    candidates = explore(G, D, codes, 1, recognizer=recognizer_of(D, (1, 8, 8)))
     settings = {"n_starts": 1, "n_steps": 10, "lr": 0.05, "tol": 0.0}
     settings["discrimination_weight"] = 0.1
     reference = invert(G, D, candidates, x, **settings)

@@ -7,7 +7,9 @@ from sklearn_anogan._losses import (
     bce_discriminator_loss,
     bce_generator_loss,
     discrimination_loss,
+    recognition_loss,
     residual_loss,
+    square_loss,
 )
 
 
@@ -44,3 +46,16 @@ def test_anogan_loss_by_hand():
     assert anogan_loss(2.0, 10.0, 0.1) == 0.9 * 2.0 + 0.1 * 10.0
     assert anogan_loss(2.0, 10.0, 0) == 2.0
     assert anogan_loss(2.0, 10.0, 1) == 10.0
+
+
+def test_square_loss():
+    x, G_z = torch.rand(3, 2, 4, 5), torch.rand(3, 2, 4, 5)
+    expected = ((x - G_z) ** 2).reshape(3, -1).mean(1)
+    torch.testing.assert_close(square_loss(x, G_z), expected)
+
+
+def test_recognition_loss():
+    logits, t = torch.randn(6, 4), torch.tensor([0, 3, 1, 1, 2, 0])
+    p = logits.exp() / logits.exp().sum(1, keepdim=True)
+    expected = torch.stack([-p[i, t[i]].log() for i in range(6)])
+    torch.testing.assert_close(recognition_loss(logits, t), expected)

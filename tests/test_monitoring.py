@@ -64,6 +64,7 @@ def test_diversity(dataset):
 def test_diversity_of_copies(dataset, zeros, n_distinct):
     """Training images that come several times do not count as close neighbours."""
     dataset.images.data = np.resize(zeros[:n_distinct], (90, 8, 8))
+    dataset.index = np.arange(90)
     images = dataset.__getitems__(slice(0, n_distinct))
     measured = diversity(dataset, images)
     if n_distinct == 1:

@@ -24,6 +24,7 @@ from sklearn_anogan._networks import (
     Generator,
 )
 from sklearn_anogan._training import train_encoder
+from sklearn_anogan._transformations import transform, transformations
 
 
 class Batches(Callback):
@@ -76,9 +77,16 @@ def test_discriminator_sees_real_and_generated_images(dataset, train):
 
 
 @pytest.mark.parametrize("latent_prior", ["uniform", "normal"])
-def test_training_by_hand(dataset, train, latent_prior):
+@pytest.mark.parametrize("self_supervision", [0.0, 0.5])
+def test_training_by_hand(dataset, train, latent_prior, self_supervision, monkeypatch):
     """Three steps, with the batches and codes of the net, in plain torch."""
-    codes, batches = [], []
+    codes, batches, origins = [], [], []
+
+    def spy_transform(x, rows):
+        origins.append(rows)
+        return transform(x, rows)
+
+    monkeypatch.setattr("sklearn_anogan._nets.transform", spy_transform)
 
     class SpyGenerator(Generator):
         def forward(self, z):
@@ -90,7 +98,9 @@ def test_training_by_hand(dataset, train, latent_prior):
             batches.append(batch)
 
         def on_train_begin(self, net, X=None, y=None, **kwargs):
-            self.initial = copy.deepcopy((net.learner_, net.discriminator_))
+            self.initial = copy.deepcopy(
+                (net.learner_, net.discriminator_, net.recognizer_)
+            )
 
     spy = Spy()
     net = train(
@@ -100,36 +110,47 @@ def test_training_by_hand(dataset, train, latent_prior):
         max_epochs=1,
         lr=1e-2,
         latent_prior=latent_prior,
+        self_supervision=self_supervision,
     )
     # The first are those of the check of the contract, the last of the diversity.
     codes = codes[1:4]
     assert not torch.equal(codes[0], codes[1])
     assert (torch.cat(codes).abs().max() > 1) == (latent_prior == "normal")
 
-    G, D = (network.train() for network in spy.initial)
+    G, D, R = (network.train() for network in spy.initial)
     adam_G, adam_D = (
-        torch.optim.Adam(network.parameters(), lr=1e-2, betas=(0.5, 0.999))
-        for network in (G, D)
+        torch.optim.Adam(weights, lr=1e-2, betas=(0.5, 0.999))
+        for weights in (G.parameters(), [*D.parameters(), *R.parameters()])
     )
+    known = transformations(8, 8)
+    assert len(origins) == (3 if self_supervision else 0)
+    if not self_supervision:
+        origins = [known[:1]] * 3  # images as they are
     bce = nn.BCEWithLogitsLoss()
     ones, zeros = torch.ones(50), torch.zeros(50)
     records = []
-    for x, z in zip(batches, codes, strict=True):
+    for x, z, rows in zip(batches, codes, origins, strict=True):
         G_z = Generator.forward(G, z)
         d_real, d_fake = D(x), D(G_z.detach())
         loss_D = bce(d_real, ones) + bce(d_fake, zeros)
+        loss_R = torch.tensor(0.0)
+        if self_supervision:
+            t = (rows[:, None] == known).all(2).float().argmax(1)
+            turned = x.flatten(1).gather(1, rows).view_as(x)
+            loss_R = nn.functional.cross_entropy(R(D.features(turned)), t)
         adam_D.zero_grad()
-        loss_D.backward()
+        (loss_D + self_supervision * loss_R).backward()
         adam_D.step()
         loss_G = bce(D(G_z), ones)
         adam_G.zero_grad()
         loss_G.backward()
         adam_G.step()
         answers = d_real.sigmoid().mean(), d_fake.sigmoid().mean()
-        records.append([value.item() for value in (loss_D, loss_G, *answers)])
+        records.append([value.item() for value in (loss_D, loss_G, loss_R, *answers)])
     recorded = net.history[0, GANNet.record_names]
     np.testing.assert_allclose(recorded, np.mean(records, axis=0), rtol=1e-3)
-    for network, by_hand in [(net.module_, G), (net.discriminator_, D)]:
+    trained = [(net.module_, G), (net.discriminator_, D), (net.recognizer_, R)]
+    for network, by_hand in trained:
         for name, value in network.state_dict().items():
             torch.testing.assert_close(
                 value, by_hand.state_dict()[name], rtol=1e-2, atol=1e-4
@@ -185,10 +206,11 @@ def test_mixed_precision(dataset, train):
             hook = lambda module, x, answer: seen.append(answer.dtype)  # noqa: E731
             self.features[0][0].register_forward_hook(hook)
 
-    net = train(dataset, discriminator=Witness, mixed_precision=True)
+    settings = {"discriminator": Witness, "self_supervision": 1.0}
+    net = train(dataset, mixed_precision=True, **settings)
     assert torch.bfloat16 in seen
     assert all(p.dtype == torch.float32 for p in net.module_.parameters())
-    exact = train(dataset, discriminator=Witness)
+    exact = train(dataset, **settings)
     for name in GANNet.record_names:
         a, b = net.history[:, name], exact.history[:, name]
         assert a != b
@@ -218,7 +240,7 @@ def encode(dataset, gan, **changes):
 
 def test_encoder_learns_to_reconstruct(dataset, train):
     gan = train(dataset, max_epochs=100, n_filters=8, lr=1e-3)
-    net = encode(dataset, gan, max_epochs=100)
+    net = encode(dataset, gan, max_epochs=200)
     G, E = gan.module_.eval(), net.module_.eval()
     x = dataset.__getitems__(slice(None))
     with torch.no_grad():

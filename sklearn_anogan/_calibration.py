@@ -1,0 +1,63 @@
+# Authors: The sklearn-anogan developers
+# SPDX-License-Identifier: BSD-3-Clause
+"""Loss terms made comparable, by what normal images leave of them.
+
+The terms of an image have different units and spreads. On normal images that the
+networks have not been trained on, each is close to log-normal: it is positive, and its
+logarithm is roughly symmetric. So a term t turns into the share of normal images that
+would exceed it,
+
+    p(t) = 1 - Phi((log t - m) / s),
+
+with m and s the mean and standard deviation of log t on normal images, and the terms
+are joined by Fisher's method for independent tests, the sum of -log p (R. A. Fisher,
+"Statistical methods for research workers", 1925). A term that is large counts; one
+below what is usual can hardly make up for it.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from scipy.stats import norm
+
+#: Added before logarithms: a term may be 0.
+_TINY = 1e-12
+
+
+class Calibration(NamedTuple):
+    """How the logarithms of the terms of normal images are distributed."""
+
+    mean: np.ndarray  # (n_terms,)
+    std: np.ndarray  # (n_terms,)
+
+    @classmethod
+    def of(cls, terms):
+        """Measure it.
+
+        Parameters
+        ----------
+        terms : ndarray of shape (n, n_terms)
+            Of normal images, at least 0.
+        """
+        logs = np.log(terms + _TINY)
+        std = logs.std(axis=0)
+        # A term that is always the same tells nothing: any scale will do.
+        return cls(logs.mean(axis=0), np.where(std > 1e-6, std, 1.0))
+
+
+def calibrated_loss(terms, calibration):
+    """Join terms by how unusual each one is among normal images.
+
+    Parameters
+    ----------
+    terms : ndarray of shape (n, n_terms)
+        At least 0.
+    calibration : Calibration
+
+    Returns
+    -------
+    loss : ndarray of shape (n,)
+        At least 0; the higher, the more abnormal.
+    """
+    z = (np.log(terms + _TINY) - calibration.mean) / calibration.std
+    return -norm.logsf(z).sum(axis=1)
