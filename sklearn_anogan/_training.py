@@ -369,12 +369,13 @@ def _describe_run(
         )
         return f"{cls.__module__}.{cls.__qualname__}"
 
+    digest = digest_of_images(dataset)[:16]
     return settings | {
         "generator": name_of(generator),
         "discriminator": name_of(discriminator),
         "callbacks": [name_of(_unnamed(callback)) for callback in callbacks],
         "device": torch.device(settings["device"]).type,
-        "X": f"{len(dataset)} training images with digest {digest_of_images(dataset)[:16]}",
+        "X": f"{len(dataset)} training images with digest {digest}",
     }
 
 
