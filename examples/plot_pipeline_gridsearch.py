@@ -54,7 +54,7 @@ pipeline = Pipeline(
         (
             "detect",
             AnoGANDetector(
-                image_shape=(8, 8), n_filters=16, max_epochs=600, random_state=0
+                image_shape=(8, 8), n_filters=16, max_epochs=300, random_state=0
             ),
         ),
     ]
