@@ -1,79 +1,224 @@
-"""One-class benchmark: one class is normal, all others are anomalies.
+"""One-class benchmark: normal samples train, normal ones and anomalies are ranked.
 
-For each class, every detector is fitted on the training images of that class alone and
-ranks test images of all classes; the table shows the area under the ROC curve. This is
-the protocol of Ruff et al. 2018, "Deep one-class classification", table 1.
+For each task, every detector is fitted on normal training samples alone and ranks test
+samples of both kinds:
+
+* digits, mnist, fashion_mnist: each of the ten classes is normal once, all others are
+  anomalies; the protocol of Ruff et al. 2018, "Deep one-class classification", table 1;
+* magnetic_tile_64: tiles without a defect are normal; where a detector draws maps, its
+  pixels are ranked as well;
+* adbench: tables of numbers, half of the normal rows train.
 
     python benchmarks/quality.py --dataset digits
-    python benchmarks/quality.py --dataset mnist --classes 1
+    python benchmarks/quality.py --dataset mnist --data DIR --csv mnist.csv
+    python benchmarks/quality.py --dataset mnist --data DIR --quick
 
-The digits are scikit-learn's, half of each class for training. The others come from
-DIR/mnist.npz and DIR/fashion_mnist.npz with --data DIR (arrays X_train, y_train,
-X_test, y_test), else from OpenML by way of scikit-learn.
+Figures are the area under the ROC curve and the average precision, with anomalies as
+the positive class. With --csv, each row is written as soon as it is measured, and rows
+that the file has already are not measured again.
+
+The digits are scikit-learn's, half of each class for training. The others come from DIR
+(mnist.npz, fashion_mnist.npz and magnetic_tile_64.npz with arrays X_train, y_train,
+X_test, y_test, mask_test; adbench/*.npz with X, y); without --data, MNIST and
+Fashion-MNIST come from OpenML by way of scikit-learn.
 """
 
 import argparse
+import csv
 import platform
 import time
-from collections import defaultdict
 from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
+import torch
 from sklearn.datasets import fetch_openml, load_digits
+from sklearn.decomposition import PCA
 from sklearn.ensemble import IsolationForest
-from sklearn.metrics import roc_auc_score
+from sklearn.metrics import average_precision_score, roc_auc_score
+from sklearn.mixture import GaussianMixture
 from sklearn.model_selection import train_test_split
-from sklearn.neighbors import LocalOutlierFactor
+from sklearn.neighbors import LocalOutlierFactor, NearestNeighbors
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 from sklearn.svm import OneClassSVM
 
 from sklearn_anogan import AnoGANDetector
 
 OPENML_NAMES = {"mnist": "mnist_784", "fashion_mnist": "Fashion-MNIST"}
+DATASETS = ["digits", *OPENML_NAMES, "magnetic_tile_64", "adbench"]
+COLUMNS = ("task", "seed", "detector", "auroc", "ap", "pixel_auroc", "fit", "score")
+
+#: Means of ten classes in the literature, of this protocol or one close to it.
+PUBLISHED = {
+    "mnist": {
+        "AnoGAN (Ruff et al. 2018)": 0.913,
+        "Deep SVDD (Ruff et al. 2018)": 0.948,
+        "OCGAN (Perera et al. 2019, its own protocol)": 0.975,
+    }
+}
+
+
+class Reconstruction:
+    """The distance of a sample from the subspace of the first principal components."""
+
+    def __init__(self, n_components):
+        self.n_components = n_components
+
+    def fit(self, X):
+        # As many components as asked for, or 95 % of the variance of fewer features.
+        few = min(X.shape) <= self.n_components
+        self.pca = PCA(0.95 if few else self.n_components, svd_solver="full").fit(X)
+        return self
+
+    def anomaly_map(self, X):
+        return np.abs(X - self.pca.inverse_transform(self.pca.transform(X)))
+
+    def score_samples(self, X):
+        return -np.square(self.anomaly_map(X)).sum(axis=1)
+
+
+class Neighbors:
+    """The mean distance from the five nearest training samples."""
+
+    def fit(self, X):
+        self.neighbors = NearestNeighbors(n_neighbors=5).fit(X)
+        return self
+
+    def score_samples(self, X):
+        return -self.neighbors.kneighbors(X)[0].mean(axis=1)
+
+
+class PyODAnoGAN:
+    """PyOD's AnoGAN with its defaults, on 2000 training samples at most."""
+
+    def __init__(self, seed):
+        self.seed = seed
+
+    def fit(self, X):
+        from pyod.models.anogan import AnoGAN
+
+        torch.manual_seed(self.seed)
+        self.low, self.width = X.min(), np.ptp(X)
+        self.detector = AnoGAN().fit(self._scale(X[:2000]))
+        return self
+
+    def score_samples(self, X):
+        return -self.detector.decision_function(self._scale(X))
+
+    def _scale(self, X):
+        return (X - self.low) / self.width
+
+
+def detectors(seed, n_components):
+    """Name -> (detector, whether it takes images rather than rows)."""
+    return {
+        "AnoGANDetector": (AnoGANDetector(random_state=seed), True),
+        "IsolationForest": (IsolationForest(random_state=seed), False),
+        "LocalOutlierFactor": (LocalOutlierFactor(novelty=True), False),
+        "OneClassSVM": (OneClassSVM(), False),
+        "PCA residual": (Reconstruction(n_components), False),
+        "nearest neighbours": (Neighbors(), False),
+        "GaussianMixture": (
+            make_pipeline(
+                PCA(0.95, svd_solver="full"),
+                GaussianMixture(4, reg_covar=1e-2, random_state=seed),
+            ),
+            False,
+        ),
+        "PyOD's AnoGAN": (PyODAnoGAN(seed), False),
+    }
+
+
+#: scikit-learn's deterministic ones need one seed only.
+SEEDLESS = {
+    "LocalOutlierFactor",
+    "OneClassSVM",
+    "PCA residual",
+    "nearest neighbours",
+}
 
 
 def main():
     args = parse_arguments()
+    if args.quick:
+        args.n_train, args.n_test, args.tasks = 1000, 500, args.tasks or ["1", "2"]
+    done = read_rows(args.csv)
+    print(describe_versions())
+    print(f"{args.dataset}, {torch.get_num_threads()} threads\n")
+    for task, X_train, X_test, is_anomaly, masks in tasks(args):
+        for seed in args.seeds:
+            for name, (detector, takes_images) in detectors(
+                seed, 32 if masks is not None else 64
+            ).items():
+                key = (f"{args.dataset} {task}", str(seed), name)
+                skipped = name not in args.detectors or (
+                    name in SEEDLESS and seed != args.seeds[0]
+                )
+                if skipped or key in done:
+                    continue
+                rows = not takes_images
+                figures = measure(detector, X_train, X_test, is_anomaly, masks, rows)
+                done[key] = figures
+                write_row(args.csv, (*key, *figures))
+                print(*key, *figures, flush=True)
+    summarize(done, args.dataset)
+
+
+def measure(detector, X_train, X_test, is_anomaly, masks, rows):
+    """AUROC, average precision, AUROC of pixels or "", seconds of fit and of score."""
+    if rows:
+        X_train, X_test = (
+            X.reshape(len(X), -1).astype(float) for X in (X_train, X_test)
+        )
+    begun = time.perf_counter()
+    detector.fit(X_train)
+    fitted = time.perf_counter()
+    losses = -detector.score_samples(X_test)
+    scored = time.perf_counter()
+    pixels = ""
+    if masks is not None and hasattr(detector, "anomaly_map"):
+        maps = detector.anomaly_map(X_test)
+        pixels = f"{roc_auc_score(masks.ravel() > 0, maps.ravel()):.4f}"
+    return (
+        f"{roc_auc_score(is_anomaly, losses):.4f}",
+        f"{average_precision_score(is_anomaly, losses):.4f}",
+        pixels,
+        f"{fitted - begun:.1f}",
+        f"{scored - fitted:.1f}",
+    )
+
+
+def tasks(args):
+    """(name, training samples, test samples, which are anomalies, masks or None)."""
+    if args.dataset == "adbench":
+        for path in sorted(Path(args.data, "adbench").glob("*.npz")):
+            name = path.stem.split("_", 1)[1]
+            if not args.tasks or name in args.tasks:
+                yield (name, *load_table(path), None)
+        return
+    if args.dataset == "magnetic_tile_64":
+        with np.load(Path(args.data, f"{args.dataset}.npz")) as data:
+            X_train = data["X_train"][: args.n_train]
+            yield "", X_train, data["X_test"], data["y_test"] == 1, data["mask_test"]
+        return
     X_train, y_train, X_test, y_test = load(args.dataset, args.data)
     kept = np.random.RandomState(0).permutation(len(X_test))[: args.n_test]
     X_test, y_test = X_test[kept], y_test[kept]
-    print(describe_versions())
-    print(f"{args.dataset}, {len(X_test)} test images\n")
-    print("| normal class | seed | detector | AUROC | fit [s] | score [s] |")
-    print("|---|---|---|---|---|---|")
-    aurocs = defaultdict(list)
-    for normal in args.classes:
-        X_normal = X_train[y_train == normal][: args.n_train]
-        is_normal = y_test == normal
-        for seed in args.seeds:
-            for name, detector, wants_rows in detectors(seed):
-                A, B = X_normal, X_test
-                if wants_rows:
-                    A, B = A.reshape(len(A), -1), B.reshape(len(B), -1)
-                start = time.perf_counter()
-                detector.fit(A)
-                fitted = time.perf_counter()
-                scores = detector.score_samples(B)
-                scored = time.perf_counter()
-                aurocs[name].append(roc_auc_score(is_normal, scores))
-                print(
-                    f"| {normal} | {seed} | {name} | {aurocs[name][-1]:.4f} | "
-                    f"{fitted - start:.1f} | {scored - fitted:.1f} |",
-                    flush=True,
-                )
-    print("\n| detector | mean AUROC |\n|---|---|")
-    for name, values in aurocs.items():
-        print(f"| {name} | {np.mean(values):.4f} |")
+    for label in args.tasks or map(str, range(10)):
+        X_normal = X_train[y_train == int(label)][: args.n_train]
+        yield label, X_normal, X_test, y_test != int(label), None
 
 
-def detectors(seed):
-    """(name, detector, wants flattened images) of everything compared."""
-    return [
-        ("AnoGANDetector", AnoGANDetector(random_state=seed), False),
-        ("IsolationForest", IsolationForest(random_state=seed), True),
-        ("LocalOutlierFactor", LocalOutlierFactor(novelty=True), True),
-        ("OneClassSVM", OneClassSVM(), True),
-    ]
+def load_table(path):
+    """Half of the normal rows for training, the others and all anomalies for test."""
+    with np.load(path) as data:
+        X, y = data["X"], data["y"]
+    X_train, unseen = train_test_split(X[y == 0], test_size=0.5, random_state=0)
+    scaler = StandardScaler().fit(X_train)
+    X_test = np.concatenate([unseen, X[y == 1]])
+    is_anomaly = np.arange(len(X_test)) >= len(unseen)
+    return scaler.transform(X_train), scaler.transform(X_test), is_anomaly
 
 
 def load(dataset, folder):
@@ -98,6 +243,58 @@ def load(dataset, folder):
     return X[:60000], y[:60000], X[60000:], y[60000:]
 
 
+def read_rows(path):
+    """(task, seed, detector) -> figures, of the rows measured before."""
+    if path is None or not Path(path).exists():
+        return {}
+    with open(path, newline="") as file:
+        return {tuple(row[:3]): tuple(row[3:]) for row in list(csv.reader(file))[1:]}
+
+
+def write_row(path, row):
+    if path is None:
+        return
+    is_new = not Path(path).exists()
+    with open(path, "a", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerows([COLUMNS, row] if is_new else [row])
+
+
+def summarize(done, dataset):
+    """A table of AUROC by task, and the means over tasks of everything."""
+    done = {key: row for key, row in done.items() if key[0].split()[0] == dataset}
+    names = list(dict.fromkeys(name for _, _, name in done))
+    all_tasks = list(dict.fromkeys(task for task, _, _ in done))
+
+    def figures(name, task, column):
+        """One for each seed."""
+        found = [row for (t, _, n), row in done.items() if (t, n) == (task, name)]
+        return [float(row[column]) if row[column] else np.nan for row in found]
+
+    def mean(name, column):
+        means = [np.mean(figures(name, task, column) or np.nan) for task in all_tasks]
+        return np.mean(means)
+
+    print(f"\n| AUROC | {' | '.join(names)} |\n|---|{'---|' * len(names)}")
+    for task in all_tasks:
+        row = [np.mean(figures(name, task, 0) or np.nan) for name in names]
+        print(f"| {task} | {' | '.join(f'{value:.4f}' for value in row)} |")
+    columns = "AUROC | std over seeds | AP | pixel AUROC | fit [s] | score [s]"
+    print(f"\n| detector | {columns} |\n|---|---|---|---|---|---|---|")
+    for name in names:
+        by_task = [figures(name, task, 0) for task in all_tasks]
+        spread = np.nan
+        if len({len(each) for each in by_task}) == 1:
+            spread = np.std(np.mean(by_task, axis=0))
+        auroc, ap, pixels, fit, score = (mean(name, column) for column in range(5))
+        print(
+            f"| {name} | {auroc:.4f} | {spread:.4f} | {ap:.4f} | {pixels:.4f} | "
+            f"{fit:.1f} | {score:.1f} |"
+        )
+    for name, value in PUBLISHED.get(dataset, {}).items():
+        print(f"| {name}, as published | {value:.3f} | | | | | |")
+
+
 def describe_versions():
     packages = ("sklearn-anogan", "scikit-learn", "torch", "skorch", "numpy")
     versions = ", ".join(f"{name} {version(name)}" for name in packages)
@@ -106,12 +303,16 @@ def describe_versions():
 
 def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--dataset", choices=["digits", *OPENML_NAMES], required=True)
+    names = list(detectors(0, 1))
+    parser.add_argument("--dataset", choices=DATASETS, required=True)
     parser.add_argument("--data", help="folder with the .npz files")
-    parser.add_argument("--classes", type=int, nargs="+", default=list(range(10)))
+    parser.add_argument("--tasks", nargs="+", help="classes, or names of tables")
+    parser.add_argument("--detectors", nargs="+", choices=names, default=names)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--n-train", type=int, help="images per class, at most")
     parser.add_argument("--n-test", type=int, default=2000)
+    parser.add_argument("--csv", help="file for the rows, gone on with if it exists")
+    parser.add_argument("--quick", action="store_true", help="ends in minutes")
     return parser.parse_args()
 
 
