@@ -239,8 +239,8 @@ def encode(dataset, gan, **changes):
 
 
 def test_encoder_learns_to_reconstruct(dataset, train):
-    gan = train(dataset, max_epochs=100, n_filters=8, lr=1e-3)
-    net = encode(dataset, gan, max_epochs=200)
+    gan = train(dataset, max_epochs=200, n_filters=8, lr=1e-3)
+    net = encode(dataset, gan, max_epochs=100)
     G, E = gan.module_.eval(), net.module_.eval()
     x = dataset.__getitems__(slice(None))
     with torch.no_grad():
