@@ -67,15 +67,17 @@ class Checkpoint(Callback):
         if self.state is None:
             return
         earlier = self.state["run"]
-        self.run |= {name: earlier[name] for name in adopted if name in earlier}
+        run = self.run | {name: earlier[name] for name in adopted if name in earlier}
         differences = [
-            f"{name} was {earlier.get(name)} and is {self.run.get(name)}"
-            for name in sorted({*earlier, *self.run})
-            if earlier.get(name) != self.run.get(name)
+            f"{name} was {earlier.get(name)} and is {run.get(name)}"
+            for name in sorted({*earlier, *run})
+            if earlier.get(name) != run.get(name)
         ]
-        if differences and may_replace(self.state):
+        if not differences:
+            self.run = run
+        elif may_replace(self.state):
             self.state = None
-        elif differences:
+        else:
             raise ValueError(
                 f"The checkpoint {self.path} is of another training: "
                 f"{'; '.join(differences)}. To go on with it, use what it was begun "
@@ -218,8 +220,9 @@ def digest_of_weights(*state_dicts):
     return digest.hexdigest()
 
 
-def digest_of_images(dataset, block=256):
+def digest_of_images(dataset, block=None):
     """SHA-256 of the images as the networks see them, block by block."""
+    block = block or dataset.images.block_size()
     digest = hashlib.sha256(repr(tuple(dataset[0].shape)).encode())
     for start in range(0, len(dataset), block):
         images = dataset.__getitems__(range(start, min(start + block, len(dataset))))

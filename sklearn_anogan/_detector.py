@@ -110,7 +110,8 @@ class AnoGANDetector(CallbackSupportMixin, OutlierMixin, BaseEstimator):
     self_supervision : float, default=0.0
         Weight of a second task of the discriminator [4]_: to tell how a training image
         was turned and moved. What it has learned of normal images in this way is the
-        ruler of the calibrated score. 0 leaves the task out, as the paper does.
+        ruler of the calibrated score. 0 leaves the task out, as the paper does; plain
+        rows have none.
 
     mixed_precision : bool, default=False
         Whether training computes in bfloat16, which newer GPUs do much faster.
@@ -161,7 +162,8 @@ class AnoGANDetector(CallbackSupportMixin, OutlierMixin, BaseEstimator):
         `anomaly_score` is.
 
     contamination : "auto" or float in (0, 0.5], default="auto"
-        Share of the images of `fit` that lie beyond the threshold of `predict`. "auto"
+        Share of the images of `fit` that lie beyond the threshold of `predict`, in a
+        sample of 1000 of them if there are more. "auto"
         takes these images as normal and allows for 5 % false alarms among those that
         were held out of the training.
 
@@ -512,6 +514,7 @@ class AnoGANDetector(CallbackSupportMixin, OutlierMixin, BaseEstimator):
             terms = self._all_terms(images, of_all)
         scores = self._combine(terms)
         self.offset_ = float(np.percentile(scores, 100 * contamination))
+        self._offset_of = self.anomaly_score
 
     def _snapshot(self, images, held_out, trained):
         """The fitted attributes as they would be if training ended now."""
@@ -558,7 +561,19 @@ class AnoGANDetector(CallbackSupportMixin, OutlierMixin, BaseEstimator):
         -------
         scores : ndarray of shape (n,), float64
             Negative for anomalies.
+
+        Raises
+        ------
+        ValueError
+            If `anomaly_score` is another one than in `fit`.
         """
+        check_is_fitted(self)
+        if self.anomaly_score != self._offset_of:
+            raise ValueError(
+                f"offset_ is a threshold for anomaly_score={self._offset_of!r}, which "
+                f"has been set to {self.anomaly_score!r} since. Fit again, or use "
+                "score_samples."
+            )
         return self.score_samples(X) - self.offset_
 
     def predict(self, X):
@@ -592,7 +607,8 @@ class AnoGANDetector(CallbackSupportMixin, OutlierMixin, BaseEstimator):
             ``discrimination``, that of the discriminator's features: ndarrays of shape
             (n,), float64, at least 0. The higher, the more abnormal. Of the calibrated
             score, ``residual`` is the mean square difference and ``discrimination`` the
-            mean of -log p(t | t(x)) over the ways t to turn and move an image.
+            mean of -log p(t | t(x)) over the ways t to turn and move an image; without
+            `self_supervision`, it is the paper's.
         """
         terms = self._all_terms(self._check_images(X, reset=False))
         residual, discrimination = terms[:, self._terms_of(self.anomaly_score)].T

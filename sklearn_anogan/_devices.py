@@ -81,6 +81,10 @@ def seeded(seed, device):
         yield
 
 
+#: Switches of cuDNN, and how they have to be.
+_EXACT = {"deterministic": True, "benchmark": False, "allow_tf32": False}
+
+
 class _Exactness:
     """Exact and repeatable convolutions of CUDA devices, for as long as anyone wants.
 
@@ -99,8 +103,8 @@ class _Exactness:
         cudnn = torch.backends.cudnn
         with self.lock:
             if self.n_inside == 0:
-                self.before = cudnn.deterministic, cudnn.allow_tf32
-                cudnn.deterministic, cudnn.allow_tf32 = True, False
+                self.before = {name: getattr(cudnn, name) for name in _EXACT}
+                self._set(_EXACT)
             self.n_inside += 1
         try:
             yield
@@ -108,7 +112,11 @@ class _Exactness:
             with self.lock:
                 self.n_inside -= 1
                 if self.n_inside == 0:
-                    cudnn.deterministic, cudnn.allow_tf32 = self.before
+                    self._set(self.before)
+
+    def _set(self, switches):
+        for name, value in switches.items():
+            setattr(torch.backends.cudnn, name, value)
 
 
 exact_convolutions = _Exactness()

@@ -58,7 +58,7 @@ class Candidates(NamedTuple):
     coordinates: nn.Module  # steps u of the search -> steps in z
     encoder: nn.Module | None  # images -> (m, latent_dim), the first start
     recognizer: nn.Module | None  # features -> (m, n_transformations) logits
-    exact_batches: dict  # number of threads -> answer of `find_exact_batches`
+    exact_batches: dict  # (threads, with recognizer) -> `find_exact_batches`
 
 
 class Inversion(NamedTuple):
@@ -129,7 +129,8 @@ def explore(generator, discriminator, z, n_starts, encoder=None, recognizer=None
     n_threads, sizes = find_exact_batches(
         generator, discriminator, z, largest, encoder, recognizer
     )
-    exact_batches = {torch.get_num_threads(): (n_threads, sizes)}
+    known_for = torch.get_num_threads(), recognizer is not None
+    exact_batches = {known_for: (n_threads, sizes)}
     if len(z) <= n_starts:
         return Candidates(z, None, nn.Identity(), encoder, recognizer, exact_batches)
     rng = torch.Generator().manual_seed(0)
@@ -231,10 +232,11 @@ def invert(
 
 def measure_batches(generator, discriminator, candidates, largest=None):
     """Threads and batch sizes to search with; measured once for a number of threads."""
-    known, n_now = candidates.exact_batches, torch.get_num_threads()
-    if n_now not in known:
+    known = candidates.exact_batches
+    now = torch.get_num_threads(), candidates.recognizer is not None
+    if now not in known:
         fitting = largest or fitting_batch(generator, discriminator, candidates.z)
-        known[n_now] = find_exact_batches(
+        known[now] = find_exact_batches(
             generator,
             discriminator,
             candidates.z,
@@ -242,7 +244,7 @@ def measure_batches(generator, discriminator, candidates, largest=None):
             candidates.encoder,
             candidates.recognizer,
         )
-    n_threads, sizes = known[n_now]
+    n_threads, sizes = known[now]
     if largest is None or largest >= sizes[-1]:
         return n_threads, sizes
     return n_threads, tuple(s for s in sizes if s <= largest) or (largest,)
@@ -324,7 +326,7 @@ def _invert(
         rows = torch.arange(len(x), device=x.device)
         found = in_batches(terms, rows, sizes)
         recognition = _recognition(discriminator, candidates.recognizer, x, sizes)
-    _check_finite(generator, discriminator, found)
+    _check_finite(generator, discriminator, found.sum(1) + recognition)
     return Inversion(z, G_z, *found.unbind(1), recognition)
 
 
@@ -333,10 +335,10 @@ def _recognition(discriminator, recognizer, x, sizes):
     total = torch.zeros(len(x), dtype=torch.float64, device=x.device)
     if recognizer is None:
         return total
-    for t, origins in enumerate(recognizer.transformations):
+    for t, transformation in enumerate(recognizer.transformations):
         logits = in_batches(
-            lambda batch, origins=origins: recognizer(
-                discriminator.features(transform(batch, origins[None]))
+            lambda batch, transformation=transformation: recognizer(
+                discriminator.features(transform(batch, transformation))
             ),
             x,
             sizes,

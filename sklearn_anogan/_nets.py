@@ -209,10 +209,15 @@ class GANNet(Net):
         known = R.transformations
         if len(known) == 1:
             return x.new_zeros(())
-        t = torch.randint(len(known), x.shape[:1], device=x.device)
+        # Groups of images: a look-up for each of them would need a table as large as
+        # all transformed images.
+        order = torch.randperm(len(known))[: len(x)].tolist()
+        groups = [x[i :: len(known)] for i in range(len(order))]
+        t = [x.new_full((len(g),), t) for g, t in zip(groups, order, strict=True)]
+        x = [transform(g, known[t]) for g, t in zip(groups, order, strict=True)]
         with self.autocast():
-            logits = R(D.features(transform(x, known[t]))).float()
-        return recognition_loss(logits, t).mean()
+            logits = R(D.features(torch.cat(x))).float()
+        return recognition_loss(logits, torch.cat(t).long()).mean()
 
     def sample_prior(self, n, rng=None):
         """Latent codes for this generator, on its device."""

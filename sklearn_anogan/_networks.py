@@ -22,6 +22,7 @@ A. Radford, L. Metz, S. Chintala, "Unsupervised representation learning with dee
 convolutional generative adversarial networks", 2016, :doi:`10.48550/arXiv.1511.06434`
 """
 
+import copy
 import inspect
 from math import prod
 
@@ -168,21 +169,23 @@ class Recognizer(nn.Module):
     ----------
     features_shape : tuple
         Of the features of one image.
-    transformations : tensor of shape (n_transformations, height * width), int64
-        See `_transformations`.
+    transformations : list
+        What it tells apart, see `_transformations`. Of a single one there is nothing to
+        tell, and nothing to learn.
     n_units : int
         In the hidden layer.
     """
 
     def __init__(self, features_shape, transformations, n_units=256):
         super().__init__()
-        self.register_buffer("transformations", transformations)
-        self.layers = nn.Sequential(
+        self.transformations = transformations
+        layers = [
             nn.Flatten(),
             nn.Linear(prod(features_shape), n_units),
             nn.LeakyReLU(0.2),
             nn.Linear(n_units, len(transformations)),
-        )
+        ]
+        self.layers = nn.Sequential(*layers if len(transformations) > 1 else [])
 
     def forward(self, features):
         return self.layers(features)  # (n, ...) -> (n, n_transformations) logits
@@ -266,7 +269,6 @@ def check_network_class(name, network, keywords):
         ) from error
 
 
-@torch.no_grad()
 def check_networks(G, D, z, shape):
     """Hold a generator and a discriminator to the contract, with a few codes z.
 
@@ -294,6 +296,16 @@ def check_networks(G, D, z, shape):
     features = D.features(x)
     _check_answer(f"{type(D).__name__}.features", x, features, (n, ...))
     _check_answer(f"{type(D).__name__}.forward", x, D(x), (n,))
+    for network in (G, D):
+        try:
+            copy.deepcopy(network)
+        except RuntimeError as error:
+            raise ValueError(
+                f"{type(network).__name__} cannot be copied once it has been used: "
+                f"{str(error).splitlines()[0]} Compute such weights with "
+                "torch.nn.utils.parametrize; for spectral norm there is "
+                "torch.nn.utils.parametrizations.spectral_norm."
+            ) from error
     return tuple(features.shape[1:])
 
 
@@ -301,7 +313,9 @@ def _check_answer(name, given, answer, wanted):
     """Check that a network answers with finite numbers of the shape wanted."""
     if not isinstance(answer, torch.Tensor):
         found = f"a {type(answer).__name__}"
-    elif wanted not in (tuple(answer.shape), (*answer.shape[:1], ...)):
+    elif wanted not in (tuple(answer.shape), (*answer.shape[:1], ...)) or (
+        wanted[-1] is ... and answer.ndim == 1
+    ):
         found = f"a tensor of shape {tuple(answer.shape)}"
     elif not answer.isfinite().all():
         found = "NaN or infinity"

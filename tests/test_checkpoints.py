@@ -218,6 +218,13 @@ def test_other_run(dataset, train, tmp_path):
     assert "seed" not in str(error.value)
     replacing = Checkpoint(tmp_path / "a", other, may_replace=lambda state: True)
     assert replacing.state is None
+    anew = Checkpoint(
+        tmp_path / "a",
+        other | {"seed": 7},
+        adopted=["seed"],
+        may_replace=lambda state: True,
+    )
+    assert anew.run["seed"] == 7  # not that of the other run
     adopted = Checkpoint(tmp_path / "a", run | {"seed": 7}, adopted=["seed"])
     assert adopted.run["seed"] == 3
     assert adopted.state is not None
@@ -430,7 +437,7 @@ def child(zeros):
         begun = time.monotonic()
         while process.is_alive() and results.empty():
             if kill_after is not None and time.monotonic() - begun > kill_after:
-                os.kill(process.pid, signal.SIGKILL)
+                process.kill()
             time.sleep(0.001)
         answer = None if results.empty() else results.get()
         process.join()

@@ -23,6 +23,7 @@ from torch import nn
 
 from sklearn_anogan import AnoGANDetector, _detector
 from sklearn_anogan._networks import DenseGenerator, Discriminator, Generator
+from sklearn_anogan._transformations import transform
 
 
 @pytest.fixture(scope="module")
@@ -160,9 +161,9 @@ def test_calibrated_terms_by_hand(supervised, zeros):
     squares = (x - supervised.generator_(torch.tensor(supervised.invert(X)))) ** 2
     D, R = supervised.discriminator_, supervised.recognizer_
     surprise = torch.zeros(3)
-    for t, origins in enumerate(R.transformations):
-        turned = x.flatten(1)[:, origins].view_as(x)
-        surprise -= R(D.features(turned)).log_softmax(1)[:, t]
+    for t, transformation in enumerate(R.transformations):
+        logits = R(D.features(transform(x, transformation)))
+        surprise -= logits.log_softmax(1)[:, t]
     terms = supervised.score_terms(X)
     np.testing.assert_allclose(terms.residual, squares.mean((1, 2, 3)), rtol=1e-4)
     np.testing.assert_allclose(terms.discrimination, surprise / 36, rtol=1e-3)
@@ -197,6 +198,41 @@ def test_without_a_second_task(fitted, fitted_rows, zeros):
         terms = calibrated.score_terms(images)
         np.testing.assert_array_equal(terms.discrimination, papers.discrimination)
         assert np.isfinite(calibrated.score_samples(images)).all()
+
+
+def test_another_score_needs_another_threshold(fitted, zeros):
+    other = copy.copy(fitted).set_params(anomaly_score="calibrated")
+    assert other.score_samples(zeros[:3]).shape == (3,)
+    for method in ("decision_function", "predict"):
+        with pytest.raises(ValueError, match=r"threshold for.*'anogan'.*Fit again"):
+            getattr(other, method)(zeros[:3])
+
+
+def test_nothing_is_kept_for_a_task_that_is_not_there(fitted, supervised):
+    assert not list(fitted.recognizer_.parameters())
+    assert list(supervised.recognizer_.parameters())
+
+
+def test_recognizer_that_answers_nan(supervised, zeros):
+    broken = copy.deepcopy(supervised)
+    broken.recognizer_.layers[1].weight.data *= torch.inf
+    with pytest.raises(FloatingPointError, match="NaN or infinity"):
+        broken.score_samples(zeros[:3])
+
+
+def test_warm_start_takes_on_the_second_task(zeros, quick):
+    detector = AnoGANDetector(**quick, warm_start=True).fit(zeros)
+    detector.set_params(self_supervision=1.0).fit(zeros)
+    assert len(detector.recognizer_.transformations) == 36
+    losses = detector.history_[:, "recognition_loss"]
+    assert losses[:3] == [0, 0, 0]
+    assert min(losses[3:]) > 0
+    before = copy.deepcopy(detector.recognizer_)
+    detector.set_params(lr=1e-12).fit(zeros)
+    for a, b in zip(
+        before.parameters(), detector.recognizer_.parameters(), strict=True
+    ):
+        torch.testing.assert_close(a, b)
 
 
 def test_second_task_is_learned_and_helps_ranking(supervised, digits, zeros):

@@ -21,19 +21,24 @@ def test_device_that_cannot_be_used(device):
         resolve_device(device)
 
 
-def test_exact_convolutions():
+def test_exact_convolutions(monkeypatch):
     """The switches are put back by the last one out, and only GPUs need them."""
     cudnn = torch.backends.cudnn
-    before = cudnn.deterministic, cudnn.allow_tf32
+    monkeypatch.setattr(cudnn, "benchmark", True)
+
+    def switches():
+        return cudnn.deterministic, cudnn.benchmark, cudnn.allow_tf32
+
+    before = switches()
     with exact_convolutions(torch.device("cpu")):
-        assert (cudnn.deterministic, cudnn.allow_tf32) == before
+        assert switches() == before
     first, second = (exact_convolutions(torch.device("cuda")) for _ in range(2))
     first.__enter__()
     second.__enter__()
     first.__exit__(None, None, None)
-    assert (cudnn.deterministic, cudnn.allow_tf32) == (True, False)
+    assert switches() == (True, False, False)
     second.__exit__(None, None, None)
-    assert (cudnn.deterministic, cudnn.allow_tf32) == before
+    assert switches() == before
 
 
 def test_threads_are_put_back():

@@ -46,8 +46,10 @@ def networks(shape, dtype=torch.float64, pair=(Generator, Discriminator)):
 
 
 def recognizer_of(D, shape):
-    features_shape = D.features(torch.zeros(1, *shape)).shape[1:]
-    R = Recognizer(features_shape, transformations(*shape[1:]))
+    known = transformations(*shape[1:])
+    if len(known) == 1:
+        return None
+    R = Recognizer(D.features(torch.zeros(1, *shape)).shape[1:], known)
     return inference_form(R, "cpu")
 
 

@@ -80,11 +80,11 @@ def test_discriminator_sees_real_and_generated_images(dataset, train):
 @pytest.mark.parametrize("self_supervision", [0.0, 0.5])
 def test_training_by_hand(dataset, train, latent_prior, self_supervision, monkeypatch):
     """Three steps, with the batches and codes of the net, in plain torch."""
-    codes, batches, origins = [], [], []
+    codes, batches, calls = [], [], []
 
-    def spy_transform(x, rows):
-        origins.append(rows)
-        return transform(x, rows)
+    def spy_transform(x, transformation):
+        calls.append((x, transformation))
+        return transform(x, transformation)
 
     monkeypatch.setattr("sklearn_anogan._nets.transform", spy_transform)
 
@@ -123,20 +123,25 @@ def test_training_by_hand(dataset, train, latent_prior, self_supervision, monkey
         for weights in (G.parameters(), [*D.parameters(), *R.parameters()])
     )
     known = transformations(8, 8)
-    assert len(origins) == (3 if self_supervision else 0)
-    if not self_supervision:
-        origins = [known[:1]] * 3  # images as they are
+    # In every step, each transformation is of another group of images.
+    assert len(calls) == (3 * len(known) if self_supervision else 0)
+    steps = [calls[i * len(known) : (i + 1) * len(known)] for i in range(3)]
     bce = nn.BCEWithLogitsLoss()
     ones, zeros = torch.ones(50), torch.zeros(50)
     records = []
-    for x, z, rows in zip(batches, codes, origins, strict=True):
+    for x, z, step in zip(batches, codes, steps, strict=True):
         G_z = Generator.forward(G, z)
         d_real, d_fake = D(x), D(G_z.detach())
         loss_D = bce(d_real, ones) + bce(d_fake, zeros)
         loss_R = torch.tensor(0.0)
         if self_supervision:
-            t = (rows[:, None] == known).all(2).float().argmax(1)
-            turned = x.flatten(1).gather(1, rows).view_as(x)
+            assert torch.equal(
+                torch.cat([group for group, _ in step]).sort(0).values,
+                x.sort(0).values,
+            )
+            assert {each for _, each in step} == set(known)
+            t = torch.tensor([known.index(each) for group, each in step for _ in group])
+            turned = torch.cat([transform(*each) for each in step])
             loss_R = nn.functional.cross_entropy(R(D.features(turned)), t)
         adam_D.zero_grad()
         (loss_D + self_supervision * loss_R).backward()

@@ -153,6 +153,18 @@ class ReturnsOneFeature(Discriminator):
         self.features.append(nn.Flatten(0))
 
 
+class CannotBeCopied(Discriminator):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        nn.utils.spectral_norm(self.features[0][0])
+
+
+class ReturnsNumbers(Discriminator):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.features = nn.Sequential(nn.Flatten(), nn.Linear(64, 1), nn.Flatten(0))
+
+
 @pytest.mark.parametrize(
     "networks, message",
     [
@@ -168,6 +180,8 @@ class ReturnsOneFeature(Discriminator):
         ({"discriminator": HasNoFeatures}, "HasNoFeatures needs.*'features'"),
         ({"discriminator": ReturnsAColumn}, r"forward must.*shape \(2, 1\)"),
         ({"discriminator": ReturnsOneFeature}, "ReturnsOneFeature.features must"),
+        ({"discriminator": ReturnsNumbers}, "ReturnsNumbers.features must"),
+        ({"discriminator": CannotBeCopied}, r"CannotBeCopied cannot.*parametrizations"),
     ],
 )
 def test_networks_that_break_the_contract(dataset, train, networks, message):
