@@ -211,7 +211,7 @@ def train_with_little_memory(train, path, shape, n_bytes, results):
         )
         return TrainingImages(images, ValueRange.measure(images), "cpu")
 
-    settings = {"n_filters": 1, "max_epochs": 1, "batch_size": 16}
+    settings = {"n_filters": 1, "max_epochs": 1, "batch_size": 8}
     train(dataset(np.eye(8)[None].repeat(9, 0)), **settings)  # loads what it needs
     used = psutil.Process().memory_info().data
     resource.setrlimit(resource.RLIMIT_DATA, (used + n_bytes, used + n_bytes))
