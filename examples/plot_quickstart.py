@@ -66,8 +66,9 @@ for name, auroc in aurocs.items():
     print(f"{name:<20}  {auroc:.3f}")
 
 # %%
-# ``predict`` puts a threshold on the scores, by default one that 5 % of the training
-# images miss. It calls the others normal (1) and anomalous (-1).
+# ``predict`` puts a threshold on the scores, by default one that 5 % of the images miss
+# which ``fit`` has held out of the training. It answers 1 for normal images and -1 for
+# anomalous ones.
 
 is_anomaly = detector.predict(images_test) == -1
 print(f"\nfound {is_anomaly[~is_normal].sum()} of {(~is_normal).sum()} other digits,")

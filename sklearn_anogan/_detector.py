@@ -163,9 +163,8 @@ class AnoGANDetector(CallbackSupportMixin, OutlierMixin, BaseEstimator):
 
     contamination : "auto" or float in (0, 0.5], default="auto"
         Share of the images of `fit` that lie beyond the threshold of `predict`, in a
-        sample of 1000 of them if there are more. "auto"
-        takes these images as normal and allows for 5 % false alarms among those that
-        were held out of the training.
+        sample of 1000 of them if there are more. "auto" takes these images as normal
+        and allows for 5 % false alarms among those held out of the training.
 
     warm_start : bool, default=False
         Whether `fit` goes on with the networks of the last call instead of new ones;
@@ -267,7 +266,8 @@ class AnoGANDetector(CallbackSupportMixin, OutlierMixin, BaseEstimator):
     callbacks are set with ``set_callbacks``, from version 1.9 on.
 
     Parameters of the search and of the score take effect on a fitted detector as soon
-    as they are set; ``offset_`` stays that of the last `fit`.
+    as they are set; ``offset_`` stays that of the last `fit`, and after another
+    `anomaly_score` has been set, `predict` asks for a new one.
 
     References
     ----------
