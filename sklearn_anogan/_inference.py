@@ -167,6 +167,7 @@ def find_exact_batches(
             found.append(encoder(G_z.detach()))
         if recognizer is not None:
             found.append(recognizer(f.detach()))
+            found.append(recognizer.transformations[-1](G_z.detach()))
         return torch.cat([a.detach().flatten(1) for a in found], 1)
 
     rows = torch.arange(len(z))

@@ -34,7 +34,6 @@ from ._losses import (
     residual_loss,
     square_loss,
 )
-from ._transformations import transform
 
 #: Steps between two looks at which searches have converged.
 CHECK_EVERY = 5
@@ -338,7 +337,7 @@ def _recognition(discriminator, recognizer, x, sizes):
     for t, transformation in enumerate(recognizer.transformations):
         logits = in_batches(
             lambda batch, transformation=transformation: recognizer(
-                discriminator.features(transform(batch, transformation))
+                discriminator.features(transformation(batch))
             ),
             x,
             sizes,

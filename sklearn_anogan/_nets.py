@@ -14,7 +14,7 @@ from skorch.callbacks import EpochTimer
 from ._losses import ADVERSARIAL_LOSSES, encoder_loss, recognition_loss
 from ._monitoring import Diversity, EarlyStop, is_deliberate
 from ._networks import Recognizer, check_networks
-from ._transformations import transform, transformations
+from ._transformations import transformations
 
 
 class Net(NeuralNet):
@@ -170,7 +170,7 @@ class GANNet(Net):
         shape = tuple(arguments[name] for name in ("n_channels", "height", "width"))
         z = sample_prior(2, self.latent_prior, self.module__latent_dim)
         features_shape = check_networks(self.module_, self.discriminator_, z, shape)
-        known = transformations(*shape[1:])
+        known = transformations(*shape)
         if self.self_supervision == 0:
             known = known[:1]
         self.recognizer_ = Recognizer(features_shape, known)
@@ -214,7 +214,7 @@ class GANNet(Net):
         order = torch.randperm(len(known))[: len(x)].tolist()
         groups = [x[i :: len(known)] for i in range(len(order))]
         t = [x.new_full((len(g),), t) for g, t in zip(groups, order, strict=True)]
-        x = [transform(g, known[t]) for g, t in zip(groups, order, strict=True)]
+        x = [known[t](g) for g, t in zip(groups, order, strict=True)]
         with self.autocast():
             logits = R(D.features(torch.cat(x))).float()
         return recognition_loss(logits, torch.cat(t).long()).mean()

@@ -169,7 +169,7 @@ class Recognizer(nn.Module):
     ----------
     features_shape : tuple
         Of the features of one image.
-    transformations : list
+    transformations : list of nn.Module
         What it tells apart, see `_transformations`. Of a single one there is nothing to
         tell, and nothing to learn.
     n_units : int
@@ -178,7 +178,7 @@ class Recognizer(nn.Module):
 
     def __init__(self, features_shape, transformations, n_units=256):
         super().__init__()
-        self.transformations = transformations
+        self.transformations = nn.ModuleList(transformations)
         layers = [
             nn.Flatten(),
             nn.Linear(prod(features_shape), n_units),

@@ -219,7 +219,7 @@ def train_gan(
             _load_weights(net.module_, resume_from.generator_)
             _load_weights(net.discriminator_, resume_from.discriminator_)
             known = resume_from.recognizer_.transformations
-            if known == net.recognizer_.transformations:  # the task is the same
+            if len(known) == len(net.recognizer_.transformations):  # the same task
                 _load_weights(net.recognizer_, resume_from.recognizer_)
 
     return _train(net, dataset, seed, verbose, checkpoint, "GAN", prepare)

@@ -23,20 +23,24 @@ from torch import nn
 
 from sklearn_anogan import AnoGANDetector, _detector
 from sklearn_anogan._networks import DenseGenerator, Discriminator, Generator
-from sklearn_anogan._transformations import transform
 
 
 @pytest.fixture(scope="module")
-def fitted_rows():
+def fitted_rows(papers_score):
     X = np.random.RandomState(0).normal(size=(90, 10))
     detector = AnoGANDetector(
-        latent_dim=3, n_filters=4, max_epochs=5, search_steps=20, random_state=0
+        latent_dim=3,
+        n_filters=4,
+        max_epochs=5,
+        search_steps=20,
+        random_state=0,
+        **papers_score,
     )
     return detector.fit(X), X
 
 
 @pytest.fixture(scope="module")
-def encoded(zeros):
+def encoded(zeros, papers_score):
     """A detector with an encoder, trained for a moment on zeros."""
     detector = AnoGANDetector(
         latent_dim=8,
@@ -45,6 +49,7 @@ def encoded(zeros):
         search_steps=20,
         inversion="encoder",
         random_state=0,
+        **papers_score,
     )
     return detector.fit(zeros)
 
@@ -162,7 +167,7 @@ def test_calibrated_terms_by_hand(supervised, zeros):
     D, R = supervised.discriminator_, supervised.recognizer_
     surprise = torch.zeros(3)
     for t, transformation in enumerate(R.transformations):
-        logits = R(D.features(transform(x, transformation)))
+        logits = R(D.features(transformation(x)))
         surprise -= logits.log_softmax(1)[:, t]
     terms = supervised.score_terms(X)
     np.testing.assert_allclose(terms.residual, squares.mean((1, 2, 3)), rtol=1e-4)
@@ -186,6 +191,28 @@ def test_calibrated_scores_belong_to_their_images(supervised, zeros):
     for i in (0, 63, 69):
         assert supervised.score_samples(zeros[[i]]) == scores[i]
     np.testing.assert_array_equal(supervised.score_samples(zeros[69::-1]), scores[::-1])
+
+
+@pytest.mark.parametrize("n_features", [3, 10])
+def test_calibrated_scores_of_rows(rng, quick, n_features):
+    """Rows have a second task too; their scores do not depend on their places."""
+    X = rng.normal(size=(90, n_features))
+    settings = {"self_supervision": 1.0, "anomaly_score": "calibrated"}
+    detector = AnoGANDetector(**quick | settings).fit(X)
+    assert len(detector.recognizer_.transformations) == 36
+    assert detector.history_[-1, "recognition_loss"] > 0
+    scores = detector.score_samples(X)
+    for i in (0, 63, 64, 89):
+        assert detector.score_samples(X[[i]]) == scores[i]
+    np.testing.assert_array_equal(detector.score_samples(X[::-1]), scores[::-1])
+    x = torch.tensor(X[:5, :, None, None], dtype=torch.float32)
+    x = detector._value_range.to_network(x, "cpu")
+    D, R = detector.discriminator_, detector.recognizer_
+    surprise = torch.zeros(5)
+    for t, rotate in enumerate(R.transformations):
+        surprise -= R(D.features(rotate(x))).log_softmax(1)[:, t]
+    terms = detector.score_terms(X[:5])
+    np.testing.assert_allclose(terms.discrimination, surprise / 36, rtol=1e-3)
 
 
 def test_without_a_second_task(fitted, fitted_rows, zeros):
@@ -273,7 +300,7 @@ def test_image_on_the_threshold_is_normal(fitted, zeros):
 def test_contamination(zeros, quick, contamination, share, anomaly_score):
     """The share of all images, or with "auto" of those held out of the training."""
     detector = AnoGANDetector(
-        **quick, contamination=contamination, anomaly_score=anomaly_score
+        **quick | {"anomaly_score": anomaly_score}, contamination=contamination
     ).fit(zeros)
     X = zeros[_detector._split(len(zeros))[1]] if contamination == "auto" else zeros
     assert abs(np.mean(detector.predict(X) == -1) - share) < 1 / len(X)

@@ -24,7 +24,7 @@ from sklearn_anogan._networks import (
     Generator,
 )
 from sklearn_anogan._training import train_encoder
-from sklearn_anogan._transformations import transform, transformations
+from sklearn_anogan._transformations import TurnAndMove
 
 
 class Batches(Callback):
@@ -82,11 +82,12 @@ def test_training_by_hand(dataset, train, latent_prior, self_supervision, monkey
     """Three steps, with the batches and codes of the net, in plain torch."""
     codes, batches, calls = [], [], []
 
-    def spy_transform(x, transformation):
-        calls.append((x, transformation))
-        return transform(x, transformation)
+    class SpyTurnAndMove(TurnAndMove):
+        def forward(self, x):
+            calls.append((x, self))
+            return super().forward(x)
 
-    monkeypatch.setattr("sklearn_anogan._nets.transform", spy_transform)
+    monkeypatch.setattr("sklearn_anogan._transformations.TurnAndMove", SpyTurnAndMove)
 
     class SpyGenerator(Generator):
         def forward(self, z):
@@ -122,10 +123,11 @@ def test_training_by_hand(dataset, train, latent_prior, self_supervision, monkey
         torch.optim.Adam(weights, lr=1e-2, betas=(0.5, 0.999))
         for weights in (G.parameters(), [*D.parameters(), *R.parameters()])
     )
-    known = transformations(8, 8)
+    n = 36
+    known = list(net.recognizer_.transformations)
     # In every step, each transformation is of another group of images.
-    assert len(calls) == (3 * len(known) if self_supervision else 0)
-    steps = [calls[i * len(known) : (i + 1) * len(known)] for i in range(3)]
+    assert len(calls) == (3 * n if self_supervision else 0)
+    steps = [calls[i * n : (i + 1) * n] for i in range(3)]
     bce = nn.BCEWithLogitsLoss()
     ones, zeros = torch.ones(50), torch.zeros(50)
     records = []
@@ -141,7 +143,7 @@ def test_training_by_hand(dataset, train, latent_prior, self_supervision, monkey
             )
             assert {each for _, each in step} == set(known)
             t = torch.tensor([known.index(each) for group, each in step for _ in group])
-            turned = torch.cat([transform(*each) for each in step])
+            turned = torch.cat([each(group) for group, each in step])
             loss_R = nn.functional.cross_entropy(R(D.features(turned)), t)
         adam_D.zero_grad()
         (loss_D + self_supervision * loss_R).backward()
@@ -157,8 +159,9 @@ def test_training_by_hand(dataset, train, latent_prior, self_supervision, monkey
     trained = [(net.module_, G), (net.discriminator_, D), (net.recognizer_, R)]
     for network, by_hand in trained:
         for name, value in network.state_dict().items():
+            # A step is 1e-2 long. Adam blows up the rounding of gradients near zero.
             torch.testing.assert_close(
-                value, by_hand.state_dict()[name], rtol=1e-2, atol=1e-4
+                value, by_hand.state_dict()[name], rtol=1e-2, atol=5e-4
             )
 
 

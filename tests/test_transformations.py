@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from sklearn_anogan._transformations import transform, transformations
+from sklearn_anogan._transformations import transformations
 
 
 @pytest.mark.parametrize(
@@ -13,14 +13,13 @@ from sklearn_anogan._transformations import transform, transformations
         ((3, 3), 4),  # too small to be moved
         ((1, 8), 6),  # two mirror images, moved along one side
         ((2, 1), 2),
-        ((1, 1), 1),
     ],
 )
 def test_all_are_different(shape, n):
     """All permute the pixels; the first leaves images as they are."""
-    known = transformations(*shape)
+    known = transformations(2, *shape)
     x = torch.randperm(2 * shape[0] * shape[1]).view(1, 2, *shape)
-    found = [transform(x, each) for each in known]
+    found = [each(x) for each in known]
     assert len(known) == len({tuple(each.flatten().tolist()) for each in found}) == n
     assert torch.equal(found[0], x)
     for each in found:
@@ -33,7 +32,7 @@ def test_all_are_different(shape, n):
 def test_turns_and_moves():
     """In some order, all turns by quarters and all moves by a quarter."""
     x = torch.rand(2, 3, 8, 8)
-    found = [transform(x, each) for each in transformations(8, 8)]
+    found = [each(x) for each in transformations(3, 8, 8)]
     for quarters in range(4):
         for down in (-2, 0, 2):
             for right in (-2, 0, 2):
@@ -43,6 +42,29 @@ def test_turns_and_moves():
 
 def test_mirror_images():
     x = torch.rand(1, 1, 4, 8)
-    found = [transform(x, each) for each in transformations(4, 8)]
+    found = [each(x) for each in transformations(1, 4, 8)]
     for dims in ((2,), (3,), (2, 3)):
         assert sum(torch.equal(each, x.flip(dims)) for each in found) == 1
+
+
+@pytest.mark.parametrize(
+    "n_features, n", [(1, 1), (2, 36), (12, 36), (700, 8), (2000, 1)]
+)
+def test_rotations_of_rows(n_features, n):
+    """All keep lengths and angles; the first leaves rows as they are."""
+    x = torch.randn(9, n_features, 1, 1)
+    known = transformations(n_features, 1, 1)
+    again = transformations(n_features, 1, 1)
+    assert len(known) == n
+    assert torch.equal(known[0](x), x)
+    for i, each in enumerate(known):
+        turned = each(x)
+        assert turned.shape == x.shape
+        assert torch.equal(turned, again[i](x))
+        assert not any(p.requires_grad for p in each.parameters())
+        rows, turned = x.flatten(1), turned.flatten(1)
+        torch.testing.assert_close(
+            turned @ turned.T, rows @ rows.T, rtol=1e-4, atol=1e-3
+        )
+        for other in known[:i]:
+            assert not torch.allclose(turned, other(x).flatten(1), atol=1e-2)
