@@ -46,7 +46,8 @@ folds = [
 # Search
 # ------
 # ``image_shape`` turns the rows that leave the scaler into images again. The grid
-# varies how far the latent search goes, and how much the discriminator has to say.
+# varies how far the latent search goes, and what the score is made of: the paper's loss
+# of an image, or what held-out normal images say of its terms.
 
 pipeline = Pipeline(
     [
@@ -61,18 +62,18 @@ pipeline = Pipeline(
 )
 grid = {
     "detect__search_steps": [5, 20, 80],
-    "detect__discrimination_weight": [0.1, 0.9],
+    "detect__anomaly_score": ["anogan", "calibrated"],
 }
 search = GridSearchCV(pipeline, grid, scoring="roc_auc", cv=folds, refit=False)
 search.fit(X_tune, y_tune)
 
 results = search.cv_results_
-print("steps  weight   AUROC")
+print("steps  score       AUROC")
 for parameters, auroc in zip(
     results["params"], results["mean_test_score"], strict=True
 ):
-    steps, weight = (parameters[name] for name in grid)
-    print(f"{steps:5d}  {weight:6.1f}  {auroc:6.3f}")
+    steps, kind = (parameters[name] for name in grid)
+    print(f"{steps:5d}  {kind:<10}  {auroc:.3f}")
 
 # %%
 # Fit the best pipeline on all normal images
@@ -91,15 +92,15 @@ print(f"AUROC on images neither trained nor tuned on: {auroc:.3f}")
 # images to train on tell apart large differences only.
 
 fig, ax = plt.subplots(figsize=(5, 3.2), layout="constrained")
-for weight in grid["detect__discrimination_weight"]:
-    chosen = results["param_detect__discrimination_weight"] == weight
+for kind in grid["detect__anomaly_score"]:
+    chosen = results["param_detect__anomaly_score"] == kind
     ax.errorbar(
         results["param_detect__search_steps"][chosen].astype(int),
         results["mean_test_score"][chosen],
         results["std_test_score"][chosen],
         marker="o",
         capsize=3,
-        label=f"discrimination_weight={weight}",
+        label=f"anomaly_score={kind!r}",
     )
 ax.set_xscale("log")
 ax.set_xticks(grid["detect__search_steps"], grid["detect__search_steps"])

@@ -39,8 +39,10 @@ print(f"{is_normal.sum()} show a 3.\n")
 # Fit and score
 # -------------
 # ``fit`` trains the generator and the discriminator on the normal images alone.
-# ``score_samples`` searches, for every test image, the generated image nearest to it.
-# As everywhere in scikit-learn, higher scores are more normal.
+# ``score_samples`` searches, for every test image, the generated image nearest to it,
+# and asks how many normal images would differ as much; and how many would puzzle the
+# discriminator as much, which has learned to tell how a 3 was turned and moved. As
+# everywhere in scikit-learn, higher scores are more normal.
 
 detector = AnoGANDetector(random_state=0).fit(normal)
 scores = detector.score_samples(images_test)
@@ -107,4 +109,5 @@ print("\nsaved quickstart.png")
 
 # %%
 # The detector ranks the other digits below the 3s because its generator, which has
-# seen nothing else, answers every image with a 3.
+# seen nothing else, answers every image with a 3, and because its discriminator does
+# not know how to hold them.

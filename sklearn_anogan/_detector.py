@@ -64,7 +64,8 @@ class AnoGANDetector(CallbackSupportMixin, OutlierMixin, BaseEstimator):
     AnoGAN [1]_ trains a DCGAN [2]_ on normal images. For a new image x it searches,
     with both networks frozen, the latent code z whose generated image G(z) comes
     closest. What no code can reproduce is anomalous: the difference ranks images, and
-    pixel by pixel it shows where they are anomalous.
+    pixel by pixel it shows where they are anomalous. Images are ranked by that, and by
+    how well the discriminator recognizes what it has learned of normal images.
 
     Parameters
     ----------
@@ -107,11 +108,11 @@ class AnoGANDetector(CallbackSupportMixin, OutlierMixin, BaseEstimator):
         is trained, with this decay from step to step. 0 keeps the last weights, as the
         paper does.
 
-    self_supervision : float, default=0.0
+    self_supervision : float, default=1.0
         Weight of a second task of the discriminator [4]_: to tell how a training image
-        was turned and moved. What it has learned of normal images in this way is the
-        ruler of the calibrated score. 0 leaves the task out, as the paper does; plain
-        rows have none.
+        was turned and moved, or a row rotated [6]_. What it has learned of normal
+        images in this way is the ruler of the calibrated score. 0 leaves the task out,
+        as the paper does.
 
     mixed_precision : bool, default=False
         Whether training computes in bfloat16, which newer GPUs do much faster.
@@ -135,8 +136,9 @@ class AnoGANDetector(CallbackSupportMixin, OutlierMixin, BaseEstimator):
         about equally fast in all directions. Of large images, as many as take 64 MB.
         1 is the paper's search, from a random start and in plain coordinates.
 
-    search_steps : int, default=25
-        Gradient steps of the search from each start, at most (the paper: 500). With 0,
+    search_steps : int, default=5
+        Gradient steps of the search from each start, at most (the paper: 500). More of
+        them draw closer images, of anomalies too: maps get finer, ranks worse. With 0,
         the images of the starts themselves are compared.
 
     search_lr : float, default=0.05
@@ -149,7 +151,7 @@ class AnoGANDetector(CallbackSupportMixin, OutlierMixin, BaseEstimator):
         A search ends early once five steps have improved its loss by less than this
         share of it.
 
-    anomaly_score : {"anogan", "calibrated"}, default="anogan"
+    anomaly_score : {"anogan", "calibrated"}, default="calibrated"
         "anogan" is the paper's loss of an image. "calibrated" asks, for two terms, how
         many normal images would exceed them, and adds up the logarithms of the answers:
         the mean square difference from the nearest generated image; and, with
@@ -248,8 +250,9 @@ class AnoGANDetector(CallbackSupportMixin, OutlierMixin, BaseEstimator):
     the same latent codes, and the search treats each one on its own.
 
     The paper sums absolute differences in both terms; here they are means, so that
-    ``discrimination_weight`` means the same at every image size. Its search is
-    ``n_candidates=1, search_steps=500``.
+    ``discrimination_weight`` means the same at every image size. What it describes is
+    ``AnoGANDetector(lr=2e-4, ema_decay=0, self_supervision=0, n_candidates=1,
+    search_steps=500, anomaly_score="anogan")``.
 
     A ``generator`` class takes ``latent_dim``, ``n_channels``, ``height``, ``width``
     and ``n_filters`` as keywords and maps codes (n, latent_dim) to images (n,
@@ -284,6 +287,8 @@ class AnoGANDetector(CallbackSupportMixin, OutlierMixin, BaseEstimator):
        auxiliary rotation loss", 2019. :doi:`10.48550/arXiv.1811.11212`
     .. [5] I. Golan, R. El-Yaniv, "Deep anomaly detection using geometric
        transformations", 2018. :doi:`10.48550/arXiv.1805.10917`
+    .. [6] L. Bergman, Y. Hoshen, "Classification-based anomaly detection for general
+       data", 2020. :doi:`10.48550/arXiv.2005.02359`
 
     Examples
     --------
@@ -525,7 +530,7 @@ class AnoGANDetector(CallbackSupportMixin, OutlierMixin, BaseEstimator):
         return vars(other)
 
     def score_samples(self, X):
-        """Score images: minus their loss at the best latent code found.
+        """Score images: minus their loss, at the best latent code found.
 
         Parameters
         ----------
@@ -535,7 +540,9 @@ class AnoGANDetector(CallbackSupportMixin, OutlierMixin, BaseEstimator):
         Returns
         -------
         scores : ndarray of shape (n,), float64
-            The lower, the more abnormal. At most 0, whatever the units of X.
+            The lower, the more abnormal. At most 0, whatever the units of X. The
+            calibrated score is the sum of the logarithms of two shares, those of normal
+            images that would exceed the one term and the other.
 
         Raises
         ------
