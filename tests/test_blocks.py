@@ -58,7 +58,8 @@ def test_short_memory_means_smaller_batches(detector, images, monkeypatch, error
     assert memory.calls[:3] == [(150, 64), (32, 32), (16, 16)]
     assert memory.calls[3:] == [(16, 16)] * 8 + [(6, 16)]
     memory.n_fitting = 1
-    np.testing.assert_allclose(detector.score_samples(images[:5]), scores[:5])
+    # A batch of one rounds in its own way, in float32.
+    np.testing.assert_allclose(detector.score_samples(images[:5]), scores[:5], 1e-4)
 
 
 def test_an_image_that_does_not_fit(detector, images, monkeypatch):

@@ -341,7 +341,7 @@ def test_fit_without_a_seed_goes_on(always, detector, zeros):
     [
         ({"lr": 0.1}, r"lr was 0\.\d+ and is 0\.1"),
         ({"n_filters": 4}, "n_filters was 8 and is 4"),
-        ({"self_supervision": 1.0}, r"self_supervision was 0\.0 and is 1\.0"),
+        ({"self_supervision": 0.5}, r"self_supervision was 1\.0 and is 0\.5"),
         ({"callbacks": [Nothing()]}, "callbacks was .* and is .*Nothing"),
         ({"random_state": 1}, "random_state was"),
         ({"generator": type("Mine", (Generator,), {})}, "generator was .* is .*Mine"),

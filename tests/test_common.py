@@ -1,5 +1,6 @@
 """scikit-learn's own checks, and those it keeps but does not run by itself."""
 
+import numpy as np
 import pytest
 from sklearn.utils.estimator_checks import (
     check_dataframe_column_names_consistency,
@@ -21,8 +22,9 @@ class FlatImages(AnoGANDetector):
     """
 
     def _check_images(self, X, *, reset):
-        if reset and getattr(X, "ndim", 0) == 2:
-            self.image_shape = (1, max(1, X.shape[1]))
+        shape = X.shape if hasattr(X, "shape") else np.shape(np.asarray(X))
+        if reset and len(shape) == 2:
+            self.image_shape = (1, max(1, shape[1]))
         try:
             return super()._check_images(X, reset=reset)
         finally:
