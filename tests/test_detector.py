@@ -216,7 +216,7 @@ def test_calibrated_scores_of_rows(rng, quick, n_features):
 
 
 def test_without_a_second_task(fitted, fitted_rows, zeros):
-    """The calibrated score takes the paper's discrimination term; rows have none."""
+    """The calibrated score takes the paper's discrimination term instead."""
     rows, X = fitted_rows
     for detector, images in [(fitted, zeros[:9]), (rows, X[:9])]:
         assert len(detector.recognizer_.transformations) == 1
