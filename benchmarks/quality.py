@@ -330,10 +330,18 @@ def parse_arguments():
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--n-train", type=int, help="images per class, at most")
     parser.add_argument("--n-test", type=int, default=2000)
-    parser.add_argument("--contaminate", type=float, help="share of anomalies in it")
+    parser.add_argument(
+        "--contaminate", type=float, help="share of anomalies among training images"
+    )
     parser.add_argument("--csv", help="file for the rows, gone on with if it exists")
     parser.add_argument("--quick", action="store_true", help="ends in minutes")
-    return parser.parse_args()
+    args = parser.parse_args()
+    if args.contaminate is not None:
+        if args.dataset in ("magnetic_tile_64", "adbench"):
+            parser.error("--contaminate needs a data set of ten classes")
+        if not 0 < args.contaminate < 1:
+            parser.error("--contaminate must lie between 0 and 1")
+    return args
 
 
 if __name__ == "__main__":

@@ -112,7 +112,7 @@ class AnoGANDetector(CallbackSupportMixin, OutlierMixin, BaseEstimator):
         Weight of a second task of the discriminator [4]_: to tell how a training image
         was turned and moved, or a row rotated [6]_. What it has learned of normal
         images in this way is the ruler of the calibrated score. 0 leaves the task out,
-        as the paper does.
+        as the paper does; rows of one number, or of more than 1448, have none.
 
     mixed_precision : bool, default=False
         Whether training computes in bfloat16, which newer GPUs do much faster.
