@@ -12,16 +12,22 @@ would exceed it,
 with m and s the mean and standard deviation of log t on normal images, and the terms
 are joined by Fisher's method for independent tests, the sum of -log p (R. A. Fisher,
 "Statistical methods for research workers", 1925). A term that is large counts; one
-below what is usual can hardly make up for it.
+below what is usual can hardly make up for it. Two of the terms look at the same
+difference, as a whole and in its most unusual place; of these, the larger -log p is
+taken.
 """
 
 from typing import NamedTuple
 
 import numpy as np
+from scipy.ndimage import uniform_filter
 from scipy.stats import norm
 
 #: Added before logarithms: a term may be 0.
 _TINY = 1e-12
+
+#: Share of the mean over all places that is added to the mean square in each place.
+_SHRINKAGE = 0.03
 
 
 class Calibration(NamedTuple):
@@ -45,13 +51,34 @@ class Calibration(NamedTuple):
         return cls(logs.mean(axis=0), np.where(std > 1e-6, std, 1.0))
 
 
+def residual_scale(differences):
+    """What normal images differ by from generated ones, place by place.
+
+    The root of the mean square, which is smoothed over 5x5 pixels and drawn a little
+    towards its mean over all places: where no normal image has anything, any difference
+    would else be beyond measure.
+
+    Parameters
+    ----------
+    differences : ndarray of shape (n, channels, height, width)
+
+    Returns
+    -------
+    scale : ndarray of shape (channels, height, width), float64
+        Above 0.
+    """
+    squares = np.mean(np.square(differences, dtype=np.float64), axis=0)
+    squares = uniform_filter(squares, (1, 5, 5), mode="nearest")
+    return np.sqrt(squares + _SHRINKAGE * squares.mean() + _TINY)
+
+
 def calibrated_loss(terms, calibration):
     """Join terms by how unusual each one is among normal images.
 
     Parameters
     ----------
-    terms : ndarray of shape (n, n_terms)
-        At least 0.
+    terms : ndarray of shape (n, 3)
+        At least 0: the difference as a whole, its largest part, another term.
     calibration : Calibration
 
     Returns
@@ -60,4 +87,5 @@ def calibrated_loss(terms, calibration):
         At least 0; the higher, the more abnormal.
     """
     z = (np.log(terms + _TINY) - calibration.mean) / calibration.std
-    return -norm.logsf(z).sum(axis=1)
+    whole, largest, other = -norm.logsf(z).T
+    return np.maximum(whole, largest) + other

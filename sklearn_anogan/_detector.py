@@ -17,12 +17,12 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ._blocks import Search, invert_in_blocks
-from ._calibration import Calibration, calibrated_loss
+from ._calibration import Calibration, calibrated_loss, residual_scale
 from ._devices import resolve_devices
 from ._images import TrainingImages, ValueRange, check_image_shape, check_images
 from ._inference import inference_form
 from ._inversion import explore, n_candidates_that_fit
-from ._losses import ADVERSARIAL_LOSSES, anogan_loss
+from ._losses import ADVERSARIAL_LOSSES, anogan_loss, largest_loss, smooth
 from ._monitoring import CallbackSupportMixin, Reports, with_callbacks
 from ._nets import sample_prior
 from ._networks import DenseDiscriminator, DenseGenerator, Discriminator, Generator
@@ -55,7 +55,7 @@ _TRAINING_PARAMETERS = (
 _AUTO_CONTAMINATION = 0.05
 
 #: All terms that a score may be made of.
-_TERMS = ("residual", "discrimination", "squares", "recognition")
+_TERMS = ("residual", "discrimination", "squares", "recognition", "largest")
 
 
 class AnoGANDetector(CallbackSupportMixin, OutlierMixin, BaseEstimator):
@@ -136,12 +136,12 @@ class AnoGANDetector(CallbackSupportMixin, OutlierMixin, BaseEstimator):
         about equally fast in all directions. Of large images, as many as take 64 MB.
         1 is the paper's search, from a random start and in plain coordinates.
 
-    search_steps : int, default=5
+    search_steps : int, default=10
         Gradient steps of the search from each start, at most (the paper: 500). More of
         them draw closer images, of anomalies too: maps get finer, ranks worse. With 0,
         the images of the starts themselves are compared.
 
-    search_lr : float, default=0.05
+    search_lr : float, default=0.2
         Learning rate of the search's Adam.
 
     n_restarts : int, default=0
@@ -154,9 +154,10 @@ class AnoGANDetector(CallbackSupportMixin, OutlierMixin, BaseEstimator):
     anomaly_score : {"anogan", "calibrated"}, default="calibrated"
         "anogan" is the paper's loss of an image. "calibrated" asks, for two terms, how
         many normal images would exceed them, and adds up the logarithms of the answers:
-        the mean square difference from the nearest generated image; and, with
-        `self_supervision`, how badly the discriminator recognizes how the image is
-        turned and moved [5]_, without it the paper's discrimination term.
+        the difference from the nearest generated image, as a whole or in its most
+        unusual place, whichever is rarer; and, with `self_supervision`, how badly the
+        discriminator recognizes how the image is turned and moved [5]_, without it the
+        paper's discrimination term.
 
     discrimination_weight : float in [0, 1], default=0.1
         Weight w of the discrimination term in the paper's loss, its lambda:
@@ -252,7 +253,7 @@ class AnoGANDetector(CallbackSupportMixin, OutlierMixin, BaseEstimator):
     The paper sums absolute differences in both terms; here they are means, so that
     ``discrimination_weight`` means the same at every image size. What it describes is
     ``AnoGANDetector(lr=2e-4, ema_decay=0, self_supervision=0, n_candidates=1,
-    search_steps=500, anomaly_score="anogan")``.
+    search_steps=500, search_lr=0.05, anomaly_score="anogan")``.
 
     A ``generator`` class takes ``latent_dim``, ``n_channels``, ``height``, ``width``
     and ``n_filters`` as keywords and maps codes (n, latent_dim) to images (n,
@@ -361,8 +362,8 @@ class AnoGANDetector(CallbackSupportMixin, OutlierMixin, BaseEstimator):
         checkpoint_dir=None,
         inversion="search",
         n_candidates=4096,
-        search_steps=5,
-        search_lr=0.05,
+        search_steps=10,
+        search_lr=0.2,
         n_restarts=0,
         tol=0.0,
         anomaly_score="calibrated",
@@ -509,8 +510,12 @@ class AnoGANDetector(CallbackSupportMixin, OutlierMixin, BaseEstimator):
         rng = np.random.RandomState(seed)
         self._start_seed = int(rng.randint(2**31 - 1))
 
+        n_kept = n_candidates_that_fit(len(held_out), self.n_features_in_)
+        left = self._invert(images, _difference, held_out[:n_kept])
+        self._residual_scale = torch.from_numpy(residual_scale(left.numpy()))
         terms = self._all_terms(images, held_out, with_recognition=True)
-        self._calibration = Calibration.of(terms[:, self._terms_of("calibrated")])
+        columns = self._columns("calibrated").values()
+        self._calibration = Calibration.of(terms[:, list(columns)])
         contamination = self.contamination
         if contamination == "auto":
             contamination = _AUTO_CONTAMINATION
@@ -599,7 +604,7 @@ class AnoGANDetector(CallbackSupportMixin, OutlierMixin, BaseEstimator):
         return np.where(self.decision_function(X) < 0, -1, 1)
 
     def score_terms(self, X):
-        """Compute the two terms that the score is made of.
+        """Compute the terms that the score is made of.
 
         Parameters
         ----------
@@ -613,13 +618,14 @@ class AnoGANDetector(CallbackSupportMixin, OutlierMixin, BaseEstimator):
             the networks' scale, where training images span [-1, 1], and
             ``discrimination``, that of the discriminator's features: ndarrays of shape
             (n,), float64, at least 0. The higher, the more abnormal. Of the calibrated
-            score, ``residual`` is the mean square difference and ``discrimination`` the
-            mean of -log p(t | t(x)) over the ways t to turn and move an image; without
-            `self_supervision`, it is the paper's.
+            score, ``residual`` is the mean square of the difference, smoothed over 3x3
+            pixels; ``largest_residual`` the largest value of the smoothed difference
+            relative to what normal images leave in each place; ``discrimination`` the
+            mean of -log p(t | t(x)) over the ways t to turn and move an image, or
+            without `self_supervision`, the paper's.
         """
         terms = self._all_terms(self._check_images(X, reset=False))
-        residual, discrimination = terms[:, self._terms_of(self.anomaly_score)].T
-        return Bunch(residual=residual, discrimination=discrimination)
+        return Bunch(**{name: terms[:, i] for name, i in self._columns().items()})
 
     def invert(self, X):
         """Find the latent codes of the nearest generated images.
@@ -665,15 +671,20 @@ class AnoGANDetector(CallbackSupportMixin, OutlierMixin, BaseEstimator):
         Returns
         -------
         maps : ndarray or tensor of shape (n, height, width)
-            The absolute difference in every pixel, the mean over the channels, in the
-            units of X. For plain rows, that of every feature: (n, n_features).
+            The difference in every pixel relative to what unseen normal images leave in
+            that place, smoothed over 3x3 pixels: its absolute value, the mean over the
+            channels. It has the units of X, as if all places were average ones. For
+            plain rows, the absolute difference of every feature: (n, n_features).
         """
         images = self._check_images(X, reset=False)
         is_rows = len(self.image_shape_) == 1
         layout = images.layout if is_rows else images.layout.grey()
+        scale = self._residual_scale
+        average = scale.square().mean((1, 2), keepdim=True).sqrt()
         keep = partial(
-            _difference,
-            half_width=self._value_range.half_width,
+            _map,
+            scale=scale,
+            average=average * self._value_range.half_width,
             over_channels=not is_rows,
             dtype=layout.dtype,
         )
@@ -795,25 +806,25 @@ class AnoGANDetector(CallbackSupportMixin, OutlierMixin, BaseEstimator):
         return state | {"_explored": {}} if "_explored" in state else state
 
     def _all_terms(self, images, index=None, *, with_recognition=None):
-        """The terms of either score, (n, 4) float64, in the order of _TERMS."""
+        """The terms of either score, (n, 5) float64, in the order of _TERMS."""
         if with_recognition is None:
             with_recognition = self.anomaly_score == "calibrated"
+        keep = partial(_terms, scale=self._residual_scale)
         return self._invert(
-            images, _terms, index, with_recognition=with_recognition
+            images, keep, index, with_recognition=with_recognition
         ).numpy()
 
-    def _terms_of(self, anomaly_score):
-        """Columns of the residual and the discrimination term of a score."""
-        if anomaly_score == "anogan":
-            names = ["residual", "discrimination"]
-        elif len(self.recognizer_.transformations) > 1:
-            names = ["squares", "recognition"]
-        else:
-            names = ["squares", "discrimination"]
-        return [_TERMS.index(name) for name in names]
+    def _columns(self, anomaly_score=None):
+        """Name of a term -> its column, for the terms of a score in their order."""
+        names = {"residual": "residual", "discrimination": "discrimination"}
+        if (anomaly_score or self.anomaly_score) == "calibrated":
+            names = {"residual": "squares", "largest_residual": "largest"}
+            has_task = len(self.recognizer_.transformations) > 1
+            names["discrimination"] = "recognition" if has_task else "discrimination"
+        return {name: _TERMS.index(term) for name, term in names.items()}
 
     def _combine(self, terms):
-        terms = terms[:, self._terms_of(self.anomaly_score)]
+        terms = terms[:, list(self._columns().values())]
         if self.anomaly_score == "anogan":
             return -anogan_loss(*terms.T, self.discrimination_weight)
         return -calibrated_loss(terms, self._calibration)
@@ -828,16 +839,23 @@ def _code(x, found):
     return found.z
 
 
-def _terms(x, found):
-    return torch.stack([getattr(found, name) for name in _TERMS], 1)
+def _terms(x, found, scale):
+    x, G_z, scale = x.double(), found.G_z.double(), scale.to(x.device)
+    terms = found._asdict() | {"largest": largest_loss(x, G_z, scale)}
+    return torch.stack([terms[name] for name in _TERMS], 1)
 
 
 def _image(x, found, value_range, dtype):
     return value_range.to_user(found.G_z).to(dtype)
 
 
-def _difference(x, found, half_width, over_channels, dtype):
-    in_units = (x - found.G_z).abs().cpu() * half_width
+def _difference(x, found):
+    return x - found.G_z
+
+
+def _map(x, found, scale, average, over_channels, dtype):
+    difference = (x - found.G_z).cpu().double()
+    in_units = smooth(difference / scale).abs() * average
     in_units = in_units.mean(1, keepdim=True) if over_channels else in_units
     return in_units.to(dtype)
 

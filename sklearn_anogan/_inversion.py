@@ -67,7 +67,7 @@ class Inversion(NamedTuple):
     G_z: torch.Tensor  # (n, channels, height, width), the nearest generated image
     residual: torch.Tensor  # (n,) float64, equation (2)
     discrimination: torch.Tensor  # (n,) float64, equation (4)
-    squares: torch.Tensor  # (n,) float64, mean square difference of the pixels
+    squares: torch.Tensor  # (n,) float64, mean square difference, smoothed
     recognition: torch.Tensor  # (n,) float64, mean recognition loss, 0 without a task
 
 

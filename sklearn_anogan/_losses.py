@@ -5,7 +5,7 @@
 Equation numbers are those of Schlegl et al. 2017, :doi:`10.1007/978-3-319-59050-9_12`.
 """
 
-from torch.nn.functional import log_softmax, mse_loss, softplus
+from torch.nn.functional import avg_pool2d, log_softmax, mse_loss, pad, softplus
 
 
 def bce_discriminator_loss(d_real, d_fake):
@@ -78,9 +78,34 @@ def residual_loss(x, G_z):
 
 
 def square_loss(x, G_z):
-    """Mean square difference of the pixels, for tensors as of `residual_loss`."""
-    difference = x - G_z
-    return difference.square().mean(tuple(range(1, difference.ndim)))
+    """Mean square difference of the pixels, smoothed, for tensors (n, c, h, w).
+
+    No generated image has every edge where the image has it. What that leaves changes
+    its sign from pixel to pixel and goes with `smooth`, a missing part stays.
+    """
+    return smooth(x - G_z).square().mean((1, 2, 3))
+
+
+def largest_loss(x, G_z, scale):
+    """The largest difference of the pixels, smoothed, relative to what is usual there.
+
+    Parameters
+    ----------
+    x, G_z : tensors of shape (n, channels, height, width)
+        Images and generated images.
+    scale : tensor of shape (channels, height, width)
+        What normal images leave in each place, see `_calibration.residual_scale`.
+
+    Returns
+    -------
+    loss : tensor of shape (n,)
+    """
+    return smooth((x - G_z) / scale).abs().amax((1, 2, 3))
+
+
+def smooth(difference):
+    """Means of 3x3 pixels of (n, c, h, w); the edge's go on beyond it."""
+    return avg_pool2d(pad(difference, (1, 1, 1, 1), mode="replicate"), 3, stride=1)
 
 
 def discrimination_loss(f_x, f_G_z):

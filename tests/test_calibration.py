@@ -1,29 +1,32 @@
 import numpy as np
 import pytest
-from scipy.stats import lognorm
+from scipy.stats import lognorm, norm
 
-from sklearn_anogan._calibration import Calibration, calibrated_loss
+from sklearn_anogan._calibration import Calibration, calibrated_loss, residual_scale
 
 
 @pytest.fixture
 def terms(rng):
     """Terms of different units and spreads."""
-    return np.exp(rng.normal(size=(4000, 2)) * [0.1, 2] + [5, -3])
+    return np.exp(rng.normal(size=(4000, 3)) * [0.1, 2, 1] + [5, -3, 0])
 
 
 def test_sum_of_log_p_values(terms):
+    """Of the first two terms, the rarer one counts."""
     calibration = Calibration.of(terms)
-    x = np.array([[150.0, 0.05], [200.0, 3.0]])
+    x = np.array([[150.0, 0.05, 1.0], [200.0, 3.0, 0.1], [170.0, 10.0, 20.0]])
     p = [
         lognorm.sf(x[:, i], s=np.log(t).std(), scale=np.exp(np.log(t).mean()))
         for i, t in enumerate(terms.T)
     ]
-    expected = -np.log(p[0]) - np.log(p[1])
+    assert p[0][1] < p[1][1]
+    assert p[0][2] > p[1][2]
+    expected = -np.log(np.minimum(p[0], p[1])) - np.log(p[2])
     np.testing.assert_allclose(calibrated_loss(x, calibration), expected, rtol=1e-6)
 
 
 def test_units_do_not_matter(terms):
-    factors = np.array([1e-3, 1e3])
+    factors = np.array([1e-3, 1e3, 1.0])
     a = calibrated_loss(terms, Calibration.of(terms))
     b = calibrated_loss(terms * factors, Calibration.of(terms * factors))
     np.testing.assert_allclose(a, b, rtol=1e-4)
@@ -32,7 +35,7 @@ def test_units_do_not_matter(terms):
 def test_grows_with_each_term(terms):
     calibration = Calibration.of(terms)
     typical = np.exp(np.log(terms).mean(axis=0))
-    for i in range(2):
+    for i in range(3):
         x = np.tile(typical, (50, 1))
         x[:, i] *= np.geomspace(1, 1e6, 50)
         loss = calibrated_loss(x, calibration)
@@ -43,8 +46,28 @@ def test_grows_with_each_term(terms):
 
 def test_a_constant_term_tells_nothing(terms):
     """Zeros too, and a single image to calibrate with."""
-    both = np.c_[terms[:, :1], np.zeros(len(terms))]
-    loss = calibrated_loss(both, Calibration.of(both))
-    alone = calibrated_loss(terms[:, :1], Calibration.of(terms[:, :1]))
-    np.testing.assert_allclose(loss - loss[0], alone - alone[0], atol=1e-9)
+    of_one = terms * [1, 1, 0]
+    of_one[:, 0] = of_one[:, 1]  # the same twice, which is not counted twice
+    loss = calibrated_loss(of_one, Calibration.of(of_one))
+    logs = np.log(terms[:, 1])
+    expected = -norm.logsf((logs - logs.mean()) / logs.std())
+    np.testing.assert_allclose(loss - loss[0], expected - expected[0], atol=1e-9)
     assert np.isfinite(calibrated_loss(terms, Calibration.of(terms[:1]))).all()
+
+
+def test_residual_scale(rng):
+    """The root mean square in each place, smoothed and drawn towards the mean."""
+    usual = np.ones((2, 20, 30))
+    usual[:, :, 15:] = 4
+    scale = residual_scale(rng.normal(size=(500, 2, 20, 30)) * usual)
+    assert scale.shape == (2, 20, 30)
+    np.testing.assert_allclose(scale[:, :, :12], np.sqrt(1 + 0.03 * 8.5), rtol=0.1)
+    np.testing.assert_allclose(scale[:, :, 18:], np.sqrt(16 + 0.03 * 8.5), rtol=0.1)
+
+
+def test_residual_scale_where_nothing_differs():
+    differences = np.zeros((5, 1, 9, 9))
+    assert (residual_scale(differences) > 0).all()
+    differences[:, :, 0, 0] = 1
+    scale = residual_scale(differences)
+    assert scale.min() > 0.1 * scale.mean()

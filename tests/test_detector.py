@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 import scipy.sparse
 import torch
+from scipy.ndimage import uniform_filter
 from scipy.spatial.distance import cdist
 from scipy.stats import norm
 from sklearn.base import clone
@@ -22,6 +23,7 @@ from skorch.callbacks import Callback
 from torch import nn
 
 from sklearn_anogan import AnoGANDetector, _detector
+from sklearn_anogan._losses import smooth
 from sklearn_anogan._networks import DenseGenerator, Discriminator, Generator
 
 
@@ -163,15 +165,22 @@ def supervised(zeros):
 def test_calibrated_terms_by_hand(supervised, zeros):
     X = zeros[:3]
     x = torch.tensor(X[:, np.newaxis] / 8 - 1, dtype=torch.float32)
-    squares = (x - supervised.generator_(torch.tensor(supervised.invert(X)))) ** 2
+    difference = x - supervised.generator_(torch.tensor(supervised.invert(X)))
     D, R = supervised.discriminator_, supervised.recognizer_
     surprise = torch.zeros(3)
     for t, transformation in enumerate(R.transformations):
         logits = R(D.features(transformation(x)))
         surprise -= logits.log_softmax(1)[:, t]
     terms = supervised.score_terms(X)
+    squares = smooth(difference).square()
     np.testing.assert_allclose(terms.residual, squares.mean((1, 2, 3)), rtol=1e-4)
     np.testing.assert_allclose(terms.discrimination, surprise / 36, rtol=1e-3)
+    relative = smooth(difference / supervised._residual_scale).abs()
+    largest = relative.amax((1, 2, 3))
+    np.testing.assert_allclose(terms.largest_residual, largest, rtol=1e-4)
+    maps = supervised.anomaly_map(X)
+    average = supervised._residual_scale.square().mean().sqrt()
+    np.testing.assert_allclose(maps, 8 * average * relative[:, 0], rtol=1e-3)
 
 
 def test_calibrated_scores_by_hand(supervised, zeros):
@@ -179,10 +188,12 @@ def test_calibrated_scores_by_hand(supervised, zeros):
     _, held_out = _detector._split(len(zeros))
     usual = supervised.score_terms(zeros[held_out])
     terms = supervised.score_terms(zeros[:5])
-    expected = np.zeros(5)
+    log_p = {}
     for name in terms:
         logs = np.log(usual[name])
-        expected += norm.logsf(np.log(terms[name]), logs.mean(), logs.std())
+        log_p[name] = norm.logsf(np.log(terms[name]), logs.mean(), logs.std())
+    of_residual = np.minimum(log_p["residual"], log_p["largest_residual"])
+    expected = of_residual + log_p["discrimination"]
     np.testing.assert_allclose(supervised.score_samples(zeros[:5]), expected, rtol=1e-6)
 
 
@@ -344,22 +355,38 @@ def test_threshold_comes_from_a_sample_of_many_images(rng, quick):
 
 
 def test_map_and_reconstruction_agree(fitted, zeros):
-    """The map is the difference to the reconstruction, in the units of X."""
+    """The map is made of the difference to the reconstruction, in the units of X."""
     reconstructed = fitted.reconstruct(zeros)
     assert reconstructed.shape == zeros.shape
     assert 0 <= reconstructed.min() < reconstructed.max() <= 16
     maps = fitted.anomaly_map(zeros)
     assert maps.min() >= 0
-    np.testing.assert_allclose(maps, np.abs(zeros - reconstructed), atol=1e-5)
-    residual = maps.mean((1, 2)) / 8
+    difference = zeros - reconstructed
+    residual = np.abs(difference).mean((1, 2)) / 8
     np.testing.assert_allclose(residual, fitted.score_terms(zeros).residual, rtol=1e-5)
+    scale = fitted._residual_scale.numpy()[0]
+    relative = uniform_filter(difference / scale, (0, 3, 3), mode="nearest")
+    expected = np.abs(relative) * np.sqrt(np.mean(scale**2))
+    np.testing.assert_allclose(maps, expected, atol=1e-4)
+
+
+def test_map_is_relative_to_what_is_usual(fitted, zeros):
+    """Unseen normal images leave about the same in every place of the map."""
+    held_out = zeros[_detector._split(len(zeros))[1]]
+    difference = uniform_filter(held_out - fitted.reconstruct(held_out), (0, 3, 3))
+    plain = np.sqrt(np.mean(difference**2, axis=0))
+    relative = np.sqrt(np.mean(fitted.anomaly_map(held_out) ** 2, axis=0))
+    assert relative.std() / relative.mean() < 0.6 * plain.std() / plain.mean()
 
 
 def test_map_of_channels_is_their_mean(rng, quick):
     X = rng.uniform(size=(20, 6, 5, 3)) * [1, 10, 100]
     detector = AnoGANDetector(**quick).fit(X)
-    expected = np.abs(X - detector.reconstruct(X)).mean(-1)
-    np.testing.assert_allclose(detector.anomaly_map(X), expected, rtol=1e-4)
+    scale = detector._residual_scale.permute(1, 2, 0).numpy()
+    relative = (X - detector.reconstruct(X)) / scale
+    relative = np.abs(uniform_filter(relative, (0, 3, 3, 0), mode="nearest"))
+    expected = (relative * np.sqrt(np.mean(scale**2, axis=(0, 1)))).mean(-1)
+    np.testing.assert_allclose(detector.anomaly_map(X), expected, rtol=1e-3)
 
 
 def test_inversion_is_inverted(fitted):
@@ -516,7 +543,10 @@ def test_far_outside_the_training_range(fitted, zeros):
     ]
     assert np.all(np.diff(scores) < 0)
     assert np.isfinite(scores).all()
-    np.testing.assert_allclose(fitted.anomaly_map(zeros[:3] + 1e6), 1e6, atol=20)
+    scale = fitted._residual_scale[0]
+    expected = 1e6 * smooth(1 / scale[None, None])[0, 0] * scale.square().mean().sqrt()
+    maps = fitted.anomaly_map(zeros[:3] + 1e6)
+    np.testing.assert_allclose(maps, np.tile(expected, (3, 1, 1)), rtol=1e-4)
     with pytest.raises(ValueError, match="too far outside the range"):
         fitted.score_samples(zeros[:3] + 1e300)
 

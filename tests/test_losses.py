@@ -1,5 +1,6 @@
 import numpy as np
 import torch
+from scipy.ndimage import uniform_filter
 
 from sklearn_anogan._losses import (
     ADVERSARIAL_LOSSES,
@@ -7,8 +8,10 @@ from sklearn_anogan._losses import (
     bce_discriminator_loss,
     bce_generator_loss,
     discrimination_loss,
+    largest_loss,
     recognition_loss,
     residual_loss,
+    smooth,
     square_loss,
 )
 
@@ -48,10 +51,25 @@ def test_anogan_loss_by_hand():
     assert anogan_loss(2.0, 10.0, 1) == 10.0
 
 
-def test_square_loss():
-    x, G_z = torch.rand(3, 2, 4, 5), torch.rand(3, 2, 4, 5)
-    expected = ((x - G_z) ** 2).reshape(3, -1).mean(1)
-    torch.testing.assert_close(square_loss(x, G_z), expected)
+def test_smoothed_losses(rng):
+    """Of the difference smoothed: its mean square, and its largest relative value."""
+    x, G_z = rng.normal(size=(2, 3, 2, 4, 5))
+    scale = rng.uniform(1, 10, size=(2, 4, 5))
+
+    def smoothed(difference):
+        return uniform_filter(difference, (1, 1, 3, 3), mode="nearest")
+
+    of = torch.tensor(x), torch.tensor(G_z)
+    np.testing.assert_allclose(smooth(of[0]), smoothed(x))
+    expected = (smoothed(x - G_z) ** 2).reshape(3, -1).mean(1)
+    np.testing.assert_allclose(square_loss(*of), expected)
+    expected = np.abs(smoothed((x - G_z) / scale)).reshape(3, -1).max(1)
+    np.testing.assert_allclose(largest_loss(*of, torch.tensor(scale)), expected)
+
+
+def test_one_pixel_is_not_smoothed(rng):
+    x = torch.tensor(rng.normal(size=(6, 3, 1, 1)))
+    torch.testing.assert_close(smooth(x), x)
 
 
 def test_recognition_loss():
