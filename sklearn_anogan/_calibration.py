@@ -12,9 +12,8 @@ would exceed it,
 with m and s the mean and standard deviation of log t on normal images, and the terms
 are joined by Fisher's method for independent tests, the sum of -log p (R. A. Fisher,
 "Statistical methods for research workers", 1925). A term that is large counts; one
-below what is usual can hardly make up for it. Two of the terms look at the same
-difference, as a whole and in its most unusual place; of these, the larger -log p is
-taken.
+below what is usual can hardly make up for it. Of terms that look at the same
+difference, as a whole and in its most unusual place, the larger -log p is taken.
 """
 
 from typing import NamedTuple
@@ -77,8 +76,8 @@ def calibrated_loss(terms, calibration):
 
     Parameters
     ----------
-    terms : ndarray of shape (n, 3)
-        At least 0: the difference as a whole, its largest part, another term.
+    terms : ndarray of shape (n, n_terms)
+        At least 0. All but the last look at the same difference.
     calibration : Calibration
 
     Returns
@@ -87,5 +86,5 @@ def calibrated_loss(terms, calibration):
         At least 0; the higher, the more abnormal.
     """
     z = (np.log(terms + _TINY) - calibration.mean) / calibration.std
-    whole, largest, other = -norm.logsf(z).T
-    return np.maximum(whole, largest) + other
+    *of_difference, other = -norm.logsf(z).T
+    return np.maximum.reduce(of_difference) + other

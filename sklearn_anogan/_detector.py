@@ -3,7 +3,6 @@
 """The scikit-learn face of AnoGAN."""
 
 import copy
-from contextlib import contextmanager
 from functools import partial
 from numbers import Integral, Real
 from pathlib import Path
@@ -12,7 +11,7 @@ import numpy as np
 import torch
 from joblib import effective_n_jobs
 from sklearn.base import BaseEstimator, OutlierMixin, _fit_context
-from sklearn.utils import Bunch, check_random_state, check_scalar
+from sklearn.utils import Bunch, check_scalar
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted, validate_data
 
@@ -26,13 +25,17 @@ from ._losses import ADVERSARIAL_LOSSES, anogan_loss, largest_loss, smooth
 from ._monitoring import CallbackSupportMixin, Reports, with_callbacks
 from ._nets import sample_prior
 from ._networks import DenseDiscriminator, DenseGenerator, Discriminator, Generator
+from ._shared import (
+    AUTO_CONTAMINATION,
+    MOST_HELD_OUT,
+    MapThresholdMixin,
+    hold_out,
+    own_random_state,
+    unchanged_on_failure,
+)
 from ._training import train_networks
 
 __all__ = ["AnoGANDetector"]
-
-#: Images that are held out of the training to calibrate scores: a tenth of X, within
-#: these bounds. Of fewer images than the last number, all of them train and calibrate.
-_LEAST_HELD_OUT, _MOST_HELD_OUT, _FEW_IMAGES = 10, 1000, 40
 
 #: Parameters that go to `train_networks` as they are.
 _TRAINING_PARAMETERS = (
@@ -51,14 +54,13 @@ _TRAINING_PARAMETERS = (
     "verbose",
 )
 
-#: Share of held-out images that ``contamination="auto"`` leaves below the threshold.
-_AUTO_CONTAMINATION = 0.05
-
 #: All terms that a score may be made of.
 _TERMS = ("residual", "discrimination", "squares", "recognition", "largest")
 
 
-class AnoGANDetector(CallbackSupportMixin, OutlierMixin, BaseEstimator):
+class AnoGANDetector(
+    CallbackSupportMixin, MapThresholdMixin, OutlierMixin, BaseEstimator
+):
     """Detect images unlike the training images with a generative adversarial network.
 
     AnoGAN [1]_ trains a DCGAN [2]_ on normal images. For a new image x it searches,
@@ -450,7 +452,7 @@ class AnoGANDetector(CallbackSupportMixin, OutlierMixin, BaseEstimator):
             of_fit = {"estimator": self, "X": X, "y": y}
             context.call_on_fit_task_begin(**of_fit)
             report = partial(Reports, context, of_fit)
-        with _unchanged_on_failure(self):
+        with unchanged_on_failure(self):
             self._fit(X, report)
         if report:
             context.call_on_fit_task_end(
@@ -473,13 +475,13 @@ class AnoGANDetector(CallbackSupportMixin, OutlierMixin, BaseEstimator):
         if not resume:
             self._value_range = value_range
         is_rows = len(self.image_shape_) == 1
-        training, held_out = _split(len(images))
+        training, held_out = hold_out(len(images))
         trained = train_networks(
             TrainingImages(images, self._value_range, device, training),
             self.generator or (DenseGenerator if is_rows else Generator),
             self.discriminator or (DenseDiscriminator if is_rows else Discriminator),
             with_encoder=self.inversion != "search",
-            seed=int(_random_state(self.random_state).randint(2**31 - 1)),
+            seed=int(own_random_state(self.random_state).randint(2**31 - 1)),
             has_random_seed=self.random_state is None,
             resume_from=self if resume else None,
             report=report
@@ -518,9 +520,9 @@ class AnoGANDetector(CallbackSupportMixin, OutlierMixin, BaseEstimator):
         self._calibration = Calibration.of(terms[:, list(columns)])
         contamination = self.contamination
         if contamination == "auto":
-            contamination = _AUTO_CONTAMINATION
+            contamination = AUTO_CONTAMINATION
         else:
-            of_all = rng.permutation(len(images))[:_MOST_HELD_OUT]
+            of_all = rng.permutation(len(images))[:MOST_HELD_OUT]
             terms = self._all_terms(images, of_all)
         scores = self._combine(terms)
         self.offset_ = float(np.percentile(scores, 100 * contamination))
@@ -619,8 +621,9 @@ class AnoGANDetector(CallbackSupportMixin, OutlierMixin, BaseEstimator):
             ``discrimination``, that of the discriminator's features: ndarrays of shape
             (n,), float64, at least 0. The higher, the more abnormal. Of the calibrated
             score, ``residual`` is the mean square of the difference, smoothed over 3x3
-            pixels; ``largest_residual`` the largest value of the smoothed difference
-            relative to what normal images leave in each place; ``discrimination`` the
+            pixels; ``largest_residual``, not for plain rows, the largest value of the
+            smoothed difference relative to what normal images leave in each place;
+            ``discrimination`` the
             mean of -log p(t | t(x)) over the ways t to turn and move an image, or
             without `self_supervision`, the paper's.
         """
@@ -713,7 +716,7 @@ class AnoGANDetector(CallbackSupportMixin, OutlierMixin, BaseEstimator):
         """
         check_is_fitted(self)
         check_scalar(n_samples, "n_samples", Integral, min_val=1)
-        z = self._draw(n_samples, _random_state(random_state).randint(2**31 - 1))
+        z = self._draw(n_samples, own_random_state(random_state).randint(2**31 - 1))
         with torch.no_grad():
             x = torch.cat([self.generator_(block) for block in z.split(64)])
         return self._sample_layout.restore(self._value_range.to_user(x))
@@ -818,7 +821,9 @@ class AnoGANDetector(CallbackSupportMixin, OutlierMixin, BaseEstimator):
         """Name of a term -> its column, for the terms of a score in their order."""
         names = {"residual": "residual", "discrimination": "discrimination"}
         if (anomaly_score or self.anomaly_score) == "calibrated":
-            names = {"residual": "squares", "largest_residual": "largest"}
+            names = {"residual": "squares"}
+            if len(self.image_shape_) > 1:  # rows have no places
+                names["largest_residual"] = "largest"
             has_task = len(self.recognizer_.transformations) > 1
             names["discrimination"] = "recognition" if has_task else "discrimination"
         return {name: _TERMS.index(term) for name, term in names.items()}
@@ -860,37 +865,9 @@ def _map(x, found, scale, average, over_channels, dtype):
     return in_units.to(dtype)
 
 
-def _split(n):
-    """Images to train on, and images to calibrate with; always the same ones."""
-    if n < _FEW_IMAGES:
-        return np.arange(n), np.arange(n)
-    n_held_out = int(np.clip(n // 10, _LEAST_HELD_OUT, _MOST_HELD_OUT))
-    shuffled = np.random.RandomState(0).permutation(n)
-    return np.sort(shuffled[n_held_out:]), np.sort(shuffled[:n_held_out])
-
-
 def _frozen(*networks):
     """Copies on the CPU that are not trained any more."""
     return [
         copy.deepcopy(network).cpu().eval().requires_grad_(False)
         for network in networks
     ]
-
-
-def _random_state(random_state):
-    """`check_random_state`, but None is not numpy's global state, which stays as is."""
-    if random_state is None:
-        return np.random.RandomState()
-    return check_random_state(random_state)
-
-
-@contextmanager
-def _unchanged_on_failure(estimator):
-    """Put all attributes back when the block raises."""
-    before = vars(estimator).copy()
-    try:
-        yield
-    except BaseException:
-        vars(estimator).clear()
-        vars(estimator).update(before)
-        raise

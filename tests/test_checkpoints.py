@@ -16,9 +16,10 @@ import torch
 from skorch.callbacks import Callback, EarlyStopping, EpochScoring, LRScheduler
 from torch import nn
 
-from sklearn_anogan import AnoGANDetector, _checkpoints, _detector
+from sklearn_anogan import AnoGANDetector, _checkpoints
 from sklearn_anogan._checkpoints import Checkpoint, digest_of_images, digest_of_weights
 from sklearn_anogan._networks import DenseGenerator, Generator
+from sklearn_anogan._shared import hold_out
 
 
 @pytest.fixture
@@ -360,7 +361,7 @@ def test_fit_with_other_images(detector, zeros):
     ):
         detector.fit(zeros[1:])
     other = zeros.copy()
-    other[_detector._split(len(zeros))[0][5], 5, 5] += 1  # one that is trained on
+    other[hold_out(len(zeros))[0][5], 5, 5] += 1  # one that is trained on
     with pytest.raises(ValueError, match="X was 161 training images with digest"):
         detector.fit(other)
 

@@ -25,6 +25,7 @@ from torch import nn
 from sklearn_anogan import AnoGANDetector, _detector
 from sklearn_anogan._losses import smooth
 from sklearn_anogan._networks import DenseGenerator, Discriminator, Generator
+from sklearn_anogan._shared import hold_out
 
 
 @pytest.fixture(scope="module")
@@ -185,7 +186,7 @@ def test_calibrated_terms_by_hand(supervised, zeros):
 
 def test_calibrated_scores_by_hand(supervised, zeros):
     """Sum of log p, under the log-normal distribution of held-out images."""
-    _, held_out = _detector._split(len(zeros))
+    _, held_out = hold_out(len(zeros))
     usual = supervised.score_terms(zeros[held_out])
     terms = supervised.score_terms(zeros[:5])
     log_p = {}
@@ -278,7 +279,7 @@ def test_second_task_is_learned_and_helps_ranking(supervised, digits, zeros):
     losses = supervised.history_[:, "recognition_loss"]
     assert losses[-1] < 0.5 * losses[0]
     images, labels = digits
-    _, held_out = _detector._split(len(zeros))
+    _, held_out = hold_out(len(zeros))
     others = images[labels != 0][:200]
     terms = [
         supervised.score_terms(X).discrimination for X in (zeros[held_out], others)
@@ -313,7 +314,7 @@ def test_contamination(zeros, quick, contamination, share, anomaly_score):
     detector = AnoGANDetector(
         **quick | {"anomaly_score": anomaly_score}, contamination=contamination
     ).fit(zeros)
-    X = zeros[_detector._split(len(zeros))[1]] if contamination == "auto" else zeros
+    X = zeros[hold_out(len(zeros))[1]] if contamination == "auto" else zeros
     assert abs(np.mean(detector.predict(X) == -1) - share) < 1 / len(X)
 
 
@@ -321,14 +322,14 @@ def test_contamination(zeros, quick, contamination, share, anomaly_score):
     "n, n_held_out", [(2, 2), (39, 39), (40, 10), (178, 17), (5000, 500), (20000, 1000)]
 )
 def test_images_are_held_out(n, n_held_out):
-    training, held_out = _detector._split(n)
+    training, held_out = hold_out(n)
     assert len(held_out) == n_held_out
     assert set(training) | set(held_out) == set(range(n))
     assert len(training) == (n if n < 40 else n - n_held_out)
 
 
 def test_held_out_images_are_not_trained_on(zeros, quick):
-    _, held_out = _detector._split(len(zeros))
+    _, held_out = hold_out(len(zeros))
     changed = zeros.copy()
     changed[held_out] = changed[held_out][:, ::-1]
     a, b = (AnoGANDetector(**quick).fit(X) for X in (zeros, changed))
@@ -372,7 +373,7 @@ def test_map_and_reconstruction_agree(fitted, zeros):
 
 def test_map_is_relative_to_what_is_usual(fitted, zeros):
     """Unseen normal images leave about the same in every place of the map."""
-    held_out = zeros[_detector._split(len(zeros))[1]]
+    held_out = zeros[hold_out(len(zeros))[1]]
     difference = uniform_filter(held_out - fitted.reconstruct(held_out), (0, 3, 3))
     plain = np.sqrt(np.mean(difference**2, axis=0))
     relative = np.sqrt(np.mean(fitted.anomaly_map(held_out) ** 2, axis=0))

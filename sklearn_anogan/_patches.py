@@ -1,0 +1,548 @@
+# Authors: The sklearn-anogan developers
+# SPDX-License-Identifier: BSD-3-Clause
+"""Any outlier detector on the patches of large images."""
+
+from itertools import islice
+from numbers import Integral, Real
+
+import numpy as np
+import torch
+from sklearn.base import (
+    BaseEstimator,
+    MetaEstimatorMixin,
+    OutlierMixin,
+    _fit_context,
+    clone,
+)
+from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
+from sklearn.utils.validation import (
+    assert_all_finite,
+    check_is_fitted,
+    validate_data,
+)
+from tqdm import tqdm
+
+from ._detector import AnoGANDetector
+from ._shared import (
+    AUTO_CONTAMINATION,
+    MOST_HELD_OUT,
+    MapThresholdMixin,
+    hold_out,
+    own_random_state,
+    unchanged_on_failure,
+)
+
+__all__ = ["PatchDetector"]
+
+#: Numbers in the patches that are scored at once.
+_BLOCK_VALUES = 2**20
+
+
+class PatchDetector(MapThresholdMixin, MetaEstimatorMixin, OutlierMixin, BaseEstimator):
+    """Detect anomalies in large images with an outlier detector for their patches.
+
+    `fit` draws patches at random places of normal images and fits a detector to them.
+    A new image is cut into overlapping patches; their scores make up its score, and
+    their maps are blended into one map of the size of the image. This is how AnoGAN was
+    applied to retinal scans [1]_.
+
+    Parameters
+    ----------
+    detector : outlier detector, default=None
+        Any with `score_samples`; it gets patches as rows, flattened with the channels
+        last. Where it has a parameter ``image_shape`` that is None, that is set to
+        `patch_shape`; a parameter ``random_state`` that is None is drawn from ours.
+        None stands for an :class:`AnoGANDetector`.
+
+    patch_shape : int or tuple (height, width), default=32
+        Size of a patch.
+
+    stride : int or tuple (down, right), default=None
+        Pixels from a patch that is scored to the next one, at most `patch_shape`. The
+        last ones end at the edge of the image wherever that is. None for half a patch.
+
+    n_patches : int, default=10000
+        Patches to fit the detector to. Every place in all the images is as likely.
+
+    aggregation : {"max", "mean"} or float in (0, 1], default="max"
+        How patches make up the score of an image: by the most abnormal one, by their
+        mean, or by this quantile of how abnormal they are.
+
+    contamination : "auto" or float in (0, 0.5], default="auto"
+        Share of the images of `fit` that lie beyond the threshold of `predict`, in a
+        sample of 1000 of them if there are more. "auto" takes these images as normal
+        and allows for 5 % false alarms among a tenth of them, at least 10, of which no
+        patches are drawn; fewer than 40 images all serve for both.
+
+    verbose : int, default=0
+        With 1, scoring shows a progress bar. That of `detector` is its own matter.
+
+    random_state : int, RandomState instance or None, default=None
+        Decides the places of the patches.
+
+    Attributes
+    ----------
+    detector_ : estimator
+        Fitted to the patches.
+
+    n_channels_ : int
+        Of the images; not for rows.
+
+    offset_ : float
+        Threshold on the raw scores: ``decision_function = score_samples - offset_``.
+
+    n_features_in_, feature_names_in_ : int, ndarray of shape (n_features_in_,)
+        Only for rows.
+
+    See Also
+    --------
+    AnoGANDetector : For images that are small enough to be generated as a whole.
+
+    Notes
+    -----
+    X is an array (n, height, width) or (n, height, width, channels), a memory map
+    likewise, a tensor (n, channels, height, width) or (n, height, width), or a list of
+    such images without the n, which may have different sizes. All have the same number
+    of channels, and none is smaller than a patch. Patches are read one block after the
+    other, so that memory does not grow with the images.
+
+    A two-dimensional X holds rows of numbers. They have no patches and go to the
+    detector as they are.
+
+    References
+    ----------
+    .. [1] T. Schlegl, P. Seeböck, S. M. Waldstein, U. Schmidt-Erfurth, G. Langs,
+       "Unsupervised anomaly detection with generative adversarial networks to guide
+       marker discovery", IPMI 2017. :doi:`10.1007/978-3-319-59050-9_12`
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.ensemble import IsolationForest
+    >>> from sklearn_anogan import PatchDetector
+    >>> rng = np.random.RandomState(0)
+    >>> images = [rng.normal(size=(40, 60)), rng.normal(size=(50, 50))]
+    >>> detector = PatchDetector(
+    ...     IsolationForest(), patch_shape=8, n_patches=500, random_state=0
+    ... ).fit(images)
+    >>> scratched = images[0].copy()
+    >>> scratched[20, 10:30] += 10
+    >>> detector.score_samples([scratched]) < detector.score_samples(images[:1])
+    array([ True])
+    >>> detector.anomaly_map([scratched])[0].shape
+    (40, 60)
+    """
+
+    _parameter_constraints = {  # noqa: RUF012 (scikit-learn's own form)
+        "detector": [HasMethods(["fit", "score_samples"]), None],
+        "patch_shape": [Interval(Integral, 1, None, closed="left"), "array-like"],
+        "stride": [Interval(Integral, 1, None, closed="left"), "array-like", None],
+        "n_patches": [Interval(Integral, 2, None, closed="left")],
+        "aggregation": [
+            StrOptions({"max", "mean"}),
+            Interval(Real, 0, 1, closed="right"),
+        ],
+        "contamination": [
+            StrOptions({"auto"}),
+            Interval(Real, 0, 0.5, closed="right"),
+        ],
+        "verbose": ["verbose"],
+        "random_state": ["random_state"],
+    }
+
+    def __init__(
+        self,
+        detector=None,
+        patch_shape=32,
+        stride=None,
+        n_patches=10000,
+        aggregation="max",
+        *,
+        contamination="auto",
+        verbose=0,
+        random_state=None,
+    ):
+        self.detector = detector
+        self.patch_shape = patch_shape
+        self.stride = stride
+        self.n_patches = n_patches
+        self.aggregation = aggregation
+        self.contamination = contamination
+        self.verbose = verbose
+        self.random_state = random_state
+
+    @_fit_context(prefer_skip_nested_validation=False)
+    def fit(self, X, y=None):
+        """Fit the detector to patches of normal images and set the threshold.
+
+        A call that fails leaves everything as it was.
+
+        Parameters
+        ----------
+        X : array-like or list of n images
+            Normal images, in one of the forms of the Notes.
+
+        y : Ignored
+            Present for scikit-learn's conventions.
+
+        Returns
+        -------
+        self : PatchDetector
+
+        Raises
+        ------
+        ValueError, TypeError
+            If X holds no images, images smaller than a patch, of different numbers of
+            channels, or with NaN or infinity where a patch was drawn; if `patch_shape`
+            or `stride` are no sizes, or there would be gaps between the patches. What
+            else the detector raises.
+        """
+        with unchanged_on_failure(self):
+            return self._fit(X)
+
+    def _fit(self, X):
+        patch_shape, _ = self._sizes()
+        rng = own_random_state(self.random_state)
+        images = self._check_images(X, reset=True)
+        training, held_out = hold_out(len(images))
+        detector = AnoGANDetector() if self.detector is None else clone(self.detector)
+        of_patches = {"random_state": int(rng.randint(2**31 - 1))}
+        if isinstance(images, _Images):
+            self.n_channels_ = images.n_channels
+            of_patches["image_shape"] = (*patch_shape, self.n_channels_)
+            rows = _draw_patches(images, training, patch_shape, self.n_patches, rng)
+        else:
+            vars(self).pop("n_channels_", None)
+            rows = images
+        detector.set_params(
+            **{
+                name: of_patches[name.split("__")[-1]]
+                for name, value in detector.get_params().items()
+                if name.split("__")[-1] in of_patches and value is None
+            }
+        )
+        self.detector_ = detector.fit(rows)
+        contamination = self.contamination
+        if contamination == "auto":
+            contamination = AUTO_CONTAMINATION
+        else:
+            held_out = rng.permutation(len(images))[:MOST_HELD_OUT]
+        scores = self._score(images, held_out)
+        self.offset_ = float(np.percentile(scores, 100 * contamination))
+        return self
+
+    def score_samples(self, X):
+        """Score images by the scores of their patches.
+
+        Parameters
+        ----------
+        X : array-like or list of n images
+            In one of the forms of the Notes.
+
+        Returns
+        -------
+        scores : ndarray of shape (n,), float64
+            In the units of the detector's scores: the lower, the more abnormal.
+
+        Raises
+        ------
+        NotFittedError
+            If `fit` has not been called. Like the other errors, in every method.
+        ValueError, TypeError
+            If X holds no images, images smaller than a patch, of another number of
+            channels than in `fit`, or with NaN or infinity.
+        """
+        check_is_fitted(self)
+        self._validate_params()  # some may have been set since `fit`
+        images = self._check_images(X, reset=False)
+        return self._score(images, np.arange(len(images)))
+
+    def decision_function(self, X):
+        """Score images relative to the threshold: ``score_samples(X) - offset_``.
+
+        Parameters
+        ----------
+        X : array-like or list of n images
+            In one of the forms of the Notes.
+
+        Returns
+        -------
+        scores : ndarray of shape (n,), float64
+            Negative for anomalies.
+        """
+        return self.score_samples(X) - self.offset_
+
+    def predict(self, X):
+        """Tell normal images from anomalies.
+
+        Parameters
+        ----------
+        X : array-like or list of n images
+            In one of the forms of the Notes.
+
+        Returns
+        -------
+        labels : ndarray of shape (n,), int
+            1 for normal images, -1 for anomalies.
+        """
+        return np.where(self.decision_function(X) < 0, -1, 1)
+
+    def anomaly_map(self, X):
+        """Show where images are anomalous.
+
+        The maps of overlapping patches are blended with weights that fall off towards
+        the patches' edges. Where the detector has no `anomaly_map`, the map of a patch
+        is minus its score, everywhere.
+
+        Parameters
+        ----------
+        X : array-like or list of n images
+            In one of the forms of the Notes. Rows only if the detector has maps.
+
+        Returns
+        -------
+        maps : list of n ndarrays (height, width), or ndarray (n, height, width)
+            An array if X is one. In the units of the detector's maps or scores; the
+            higher, the more abnormal.
+        """
+        check_is_fitted(self)
+        self._validate_params()
+        images = self._check_images(X, reset=False)
+        if not isinstance(images, _Images):
+            return self.detector_.anomaly_map(images)
+        maps = [np.zeros(images.shape(i)[:2], images.dtype) for i in range(len(images))]
+        patch_shape, stride = self._sizes()
+        window = [np.hanning(side + 2)[1:-1] for side in patch_shape]
+        patch_window = np.outer(*window).astype(images.dtype)
+        for places, answers in self._answers(images, range(len(images)), self._maps_of):
+            for (i, *corner), patch_map in zip(places, answers, strict=True):
+                maps[i][_window_at(corner, patch_shape)] += patch_window * patch_map
+        for one in maps:
+            for axis in (0, 1):
+                weights = np.zeros(one.shape[axis], one.dtype)
+                for begin in _begins(len(weights), patch_shape[axis], stride[axis]):
+                    weights[begin : begin + patch_shape[axis]] += window[axis]
+                one /= np.expand_dims(weights, 1 - axis)
+        return maps if images.is_list else np.stack(maps)
+
+    def _maps_of(self, rows):
+        if hasattr(self.detector_, "anomaly_map"):
+            return np.asarray(self.detector_.anomaly_map(rows))
+        return -self.detector_.score_samples(rows)[:, None, None]
+
+    def _score(self, images, index):
+        """Scores of the images at ``index``."""
+        if not isinstance(images, _Images):
+            rows = images[index]
+            return np.asarray(self.detector_.score_samples(rows), dtype=np.float64)
+        losses = {i: [] for i in index}
+        for places, scores in self._answers(
+            images, index, self.detector_.score_samples
+        ):
+            for (i, _, _), score in zip(places, scores, strict=True):
+                losses[i].append(-float(score))
+        level = {"max": 1.0}.get(self.aggregation, self.aggregation)
+        return -np.array(
+            [
+                np.mean(losses[i])
+                if level == "mean"
+                else np.quantile(losses[i], level, method="higher")
+                for i in index
+            ],
+            dtype=np.float64,
+        )
+
+    def _answers(self, images, index, method):
+        """Blocks of places (image, top, left), with the detector's answers for them."""
+        patch_shape, stride = self._sizes()
+        size = max(1, _BLOCK_VALUES // (np.prod(patch_shape) * images.n_channels))
+        grids = [
+            [
+                _begins(*of_axis)
+                for of_axis in zip(images.shape(i), patch_shape, stride, strict=False)
+            ]
+            for i in index
+        ]
+        places = (
+            (i, top, left)
+            for i, (tops, lefts) in zip(index, grids, strict=True)
+            for top in tops
+            for left in lefts
+        )
+        n_places = sum(len(tops) * len(lefts) for tops, lefts in grids)
+        with tqdm(
+            total=n_places, unit=" patches", disable=not self.verbose
+        ) as progress:
+            while block := list(islice(places, size)):
+                patches = np.stack(
+                    [images[i][_window_at(corner, patch_shape)] for i, *corner in block]
+                )
+                images.check_finite(patches, block[0][0], block[-1][0])
+                yield block, method(patches.reshape(len(block), -1))
+                progress.update(len(block))
+
+    def _sizes(self):
+        """`patch_shape` and `stride` as pairs, checked."""
+        patch_shape = _pair(self.patch_shape, "patch_shape")
+        if self.stride is None:
+            return patch_shape, tuple(max(1, side // 2) for side in patch_shape)
+        stride = _pair(self.stride, "stride")
+        if any(step > side for step, side in zip(stride, patch_shape, strict=True)):
+            raise ValueError(
+                f"stride={self.stride!r} is larger than patch_shape="
+                f"{self.patch_shape!r}: pixels between the patches would never be "
+                "looked at. Use a stride of at most a patch."
+            )
+        return patch_shape, stride
+
+    def _check_images(self, X, *, reset):
+        """Wrap X as images, or check it as rows."""
+        name = type(self).__name__
+        if isinstance(X, list | tuple) and X and np.ndim(X[0]) in (2, 3):
+            images = _Images(X, self._sizes()[0], name)
+        elif getattr(X, "ndim", 2) in (3, 4):
+            images = _Images(X, self._sizes()[0], name)
+        else:
+            if not reset and hasattr(self, "n_channels_"):
+                raise ValueError(
+                    f"{name} was fitted to images, but X holds rows of numbers. Give "
+                    "it a list of images or an array (n, height, width[, channels])."
+                )
+            return validate_data(self, X, reset=reset, ensure_min_samples=1 + reset)
+        if reset:
+            for attribute in ("n_features_in_", "feature_names_in_"):
+                vars(self).pop(attribute, None)
+        elif not hasattr(self, "n_channels_"):
+            raise ValueError(f"{name} was fitted to rows, but X holds images.")
+        elif images.n_channels != self.n_channels_:
+            raise ValueError(
+                f"X has images of {images.n_channels} channel(s), but {name} was "
+                f"fitted to images of {self.n_channels_}."
+            )
+        return images
+
+
+class _Images:
+    """The user's images, of any sizes, each one an array (height, width, channels).
+
+    Parameters
+    ----------
+    X : list, array or tensor of images
+    patch_shape : tuple (height, width)
+        The smallest size that is accepted.
+    name : str
+        Of the estimator, for messages.
+    """
+
+    def __init__(self, X, patch_shape, name):
+        self.is_list = isinstance(X, list | tuple)
+        self.X = [_on_cpu(image) for image in X] if self.is_list else _on_cpu(X)
+        self.name = name
+        if len(X) == 0:
+            raise ValueError(f"Found array with 0 sample(s): {name} needs images.")
+        dtypes, channels = set(), set()
+        for i in range(len(X)) if self.is_list else [0]:
+            image = self[i]
+            if image.shape[0] < patch_shape[0] or image.shape[1] < patch_shape[1]:
+                raise ValueError(
+                    f"Image {i} of X has {image.shape[0]} x {image.shape[1]} pixels "
+                    f"and is smaller than a patch of {patch_shape[0]} x "
+                    f"{patch_shape[1]}. Use a smaller patch_shape, or pad the image."
+                )
+            dtypes.add(image.dtype)
+            channels.add(image.shape[2])
+        if len(channels) > 1:
+            raise ValueError(
+                f"{name} needs images of the same number of channels, X has images of "
+                f"{' and '.join(map(str, sorted(channels)))}."
+            )
+        self.dtype = np.result_type(np.float32, *dtypes)  # of maps
+        self.patch_dtype = np.result_type(*dtypes)
+        (self.n_channels,) = channels
+
+    def __len__(self):
+        return len(self.X)
+
+    def __getitem__(self, i):
+        image = self.X[i]
+        if isinstance(image, torch.Tensor):
+            image = (image.movedim(0, -1) if image.ndim == 3 else image).numpy()
+        image = np.asarray(image)
+        if image.ndim not in (2, 3) or 0 in image.shape:
+            raise ValueError(
+                f"Image {i} of X has the shape {image.shape}; {self.name} takes images "
+                "(height, width) or (height, width, channels)."
+            )
+        if image.dtype.kind not in "buif":
+            raise ValueError(
+                f"Image {i} of X has values of type {image.dtype}; {self.name} needs "
+                "real numbers."
+            )
+        return image[..., np.newaxis] if image.ndim == 2 else image
+
+    def shape(self, i):
+        return self[i].shape
+
+    def check_finite(self, patches, first, last):
+        try:
+            assert_all_finite(patches, input_name="X", estimator_name=self.name)
+        except ValueError as error:
+            where = f"image {first}" if first == last else f"images {first} to {last}"
+            raise ValueError(f"In {where}: {error}") from None
+
+
+def _on_cpu(X):
+    return X.detach().cpu() if isinstance(X, torch.Tensor) else X
+
+
+def _draw_patches(images, index, patch_shape, n_patches, rng):
+    """Patches at random places of the images, as rows (n_patches, n_values)."""
+    free = np.array(
+        [
+            [
+                length - side + 1
+                for length, side in zip(images.shape(i), patch_shape, strict=False)
+            ]
+            for i in index
+        ]
+    )
+    n_places = free.prod(axis=1)
+    counts = rng.multinomial(n_patches, n_places / n_places.sum())
+    patches = np.empty((n_patches, *patch_shape, images.n_channels), images.patch_dtype)
+    drawn = 0
+    for i, (n_down, n_right), count in zip(index, free, counts, strict=True):
+        image = images[i]
+        corners = rng.randint((n_down, n_right), size=(count, 2))
+        begun = drawn
+        for corner in corners:
+            patches[drawn] = image[_window_at(corner, patch_shape)]
+            drawn += 1
+        images.check_finite(patches[begun:drawn], i, i)
+    return patches.reshape(n_patches, -1)
+
+
+def _begins(length, side, stride):
+    """Where patches begin along an axis; the last one ends with it."""
+    begins = list(range(0, length - side + 1, stride))
+    if begins[-1] < length - side:
+        begins.append(length - side)
+    return begins
+
+
+def _window_at(corner, patch_shape):
+    """Slices of an image that cut out a patch."""
+    return tuple(
+        slice(begin, begin + side)
+        for begin, side in zip(corner, patch_shape, strict=True)
+    )
+
+
+def _pair(value, name):
+    """A size given as one number or two, as two."""
+    pair = (value, value) if isinstance(value, Integral) else tuple(value)
+    if len(pair) != 2 or not all(isinstance(n, Integral) and n >= 1 for n in pair):
+        raise ValueError(
+            f"{name} must be a whole number of at least 1 or two of them, (height, "
+            f"width), got {value!r}."
+        )
+    return tuple(int(n) for n in pair)
