@@ -15,10 +15,10 @@ compared with the masks, pixel by pixel:
 
 Tiles of 64 pixels are taken as a whole, those of 256 in patches of 32. Beside ours: the
 residual of 32 principal components of whole tiles; IsolationForest on the same patches
-(of 8 pixels for small tiles); and raw brightness, the difference of a pixel from the mean
-brightness of the training tiles. The image score of those that have only a map is its
-99 % quantile. --memory scores one image of 4096 x 4096 pixels from a memory map and
-tells how much memory that took beside its map.
+(of 8 pixels for small tiles); and raw brightness, the difference of a pixel from the
+mean brightness of the training tiles. The image score of those that have only a map is
+its 99 % quantile. --memory scores one image of 4096 x 4096 pixels from a memory map and
+tells how much memory that took.
 
 DIR holds magnetic_tile_64.npz and magnetic_tile_256.npz with arrays X_train, X_test,
 y_test and mask_test.

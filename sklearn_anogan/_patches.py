@@ -357,11 +357,7 @@ class PatchDetector(MapThresholdMixin, MetaEstimatorMixin, OutlierMixin, BaseEst
         patch_shape, stride = self._sizes()
         size = max(1, _BLOCK_VALUES // (np.prod(patch_shape) * images.n_channels))
         grids = [
-            [
-                _begins(*of_axis)
-                for of_axis in zip(images.shape(i), patch_shape, stride, strict=False)
-            ]
-            for i in index
+            [*map(_begins, images.shape(i)[:2], patch_shape, stride)] for i in index
         ]
         places = (
             (i, top, left)
@@ -377,7 +373,7 @@ class PatchDetector(MapThresholdMixin, MetaEstimatorMixin, OutlierMixin, BaseEst
                 patches = np.stack(
                     [images[i][_window_at(corner, patch_shape)] for i, *corner in block]
                 )
-                images.check_finite(patches, block[0][0], block[-1][0])
+                images.check_finite(patches, [i for i, *_ in block])
                 yield block, method(patches.reshape(len(block), -1))
                 progress.update(len(block))
 
@@ -398,9 +394,8 @@ class PatchDetector(MapThresholdMixin, MetaEstimatorMixin, OutlierMixin, BaseEst
     def _check_images(self, X, *, reset):
         """Wrap X as images, or check it as rows."""
         name = type(self).__name__
-        if isinstance(X, list | tuple) and X and np.ndim(X[0]) in (2, 3):
-            images = _Images(X, self._sizes()[0], name)
-        elif getattr(X, "ndim", 2) in (3, 4):
+        is_list = isinstance(X, list | tuple) and (not X or np.ndim(X[0]) > 1)
+        if is_list or getattr(X, "ndim", 2) > 2:
             images = _Images(X, self._sizes()[0], name)
         else:
             if not reset and hasattr(self, "n_channels_"):
@@ -483,12 +478,15 @@ class _Images:
     def shape(self, i):
         return self[i].shape
 
-    def check_finite(self, patches, first, last):
+    def check_finite(self, patches, numbers):
+        """Look for NaN and infinity in patches of the images of these numbers."""
         try:
             assert_all_finite(patches, input_name="X", estimator_name=self.name)
         except ValueError as error:
-            where = f"image {first}" if first == last else f"images {first} to {last}"
-            raise ValueError(f"In {where}: {error}") from None
+            is_finite = np.isfinite(patches).all(axis=(1, 2, 3))
+            raise ValueError(
+                f"In image {numbers[is_finite.argmin()]}: {error}"
+            ) from None
 
 
 def _on_cpu(X):
@@ -497,15 +495,7 @@ def _on_cpu(X):
 
 def _draw_patches(images, index, patch_shape, n_patches, rng):
     """Patches at random places of the images, as rows (n_patches, n_values)."""
-    free = np.array(
-        [
-            [
-                length - side + 1
-                for length, side in zip(images.shape(i), patch_shape, strict=False)
-            ]
-            for i in index
-        ]
-    )
+    free = np.array([images.shape(i)[:2] for i in index]) - patch_shape + 1
     n_places = free.prod(axis=1)
     counts = rng.multinomial(n_patches, n_places / n_places.sum())
     patches = np.empty((n_patches, *patch_shape, images.n_channels), images.patch_dtype)
@@ -517,7 +507,7 @@ def _draw_patches(images, index, patch_shape, n_patches, rng):
         for corner in corners:
             patches[drawn] = image[_window_at(corner, patch_shape)]
             drawn += 1
-        images.check_finite(patches[begun:drawn], i, i)
+        images.check_finite(patches[begun:drawn], [i] * count)
     return patches.reshape(n_patches, -1)
 
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from sklearn.ensemble import IsolationForest
 from sklearn.utils.estimator_checks import (
     check_dataframe_column_names_consistency,
     check_inplace_ensure_writeable,
@@ -9,7 +10,7 @@ from sklearn.utils.estimator_checks import (
     parametrize_with_checks,
 )
 
-from sklearn_anogan import AnoGANDetector
+from sklearn_anogan import AnoGANDetector, PatchDetector
 from sklearn_anogan._networks import Generator
 
 QUICK = {"latent_dim": 4, "n_filters": 4, "max_epochs": 3, "search_steps": 10}
@@ -36,6 +37,8 @@ class FlatImages(AnoGANDetector):
         AnoGANDetector(**QUICK),
         AnoGANDetector(**QUICK, n_restarts=1, tol=0.01),
         FlatImages(**QUICK),
+        PatchDetector(AnoGANDetector(**QUICK)),
+        PatchDetector(IsolationForest(n_estimators=10)),
     ]
 )
 def test_sklearn_checks(estimator, check):
@@ -50,7 +53,14 @@ def test_sklearn_checks(estimator, check):
         check_param_validation,
     ],
 )
-@pytest.mark.parametrize("estimator", [AnoGANDetector(**QUICK), FlatImages(**QUICK)])
+@pytest.mark.parametrize(
+    "estimator",
+    [
+        AnoGANDetector(**QUICK),
+        FlatImages(**QUICK),
+        PatchDetector(IsolationForest(n_estimators=10)),
+    ],
+)
 def test_sklearn_checks_not_yielded(check, estimator):
     check(type(estimator).__name__, estimator)
 

@@ -1,0 +1,211 @@
+# Authors: The sklearn-anogan developers
+# SPDX-License-Identifier: BSD-3-Clause
+"""Images made for examples and tests."""
+
+from numbers import Integral, Real
+
+import numpy as np
+from scipy.ndimage import gaussian_filter, gaussian_filter1d
+from sklearn.utils import Bunch
+from sklearn.utils._param_validation import Interval, validate_params
+
+from ._shared import own_random_state
+
+__all__ = ["make_retina"]
+
+#: Layers from the inner side outwards: thickness as a share of the retina's, and
+#: reflectivity. The vitreous lies before the first, the choroid behind the last.
+_LAYERS = {
+    "nerve fibres": (0.12, 0.75),
+    "ganglion cells": (0.14, 0.50),
+    "inner plexiform": (0.10, 0.60),
+    "inner nuclear": (0.10, 0.35),
+    "outer plexiform": (0.08, 0.55),
+    "outer nuclear": (0.24, 0.32),
+    "photoreceptors": (0.12, 0.70),
+    "pigment epithelium": (0.10, 0.90),
+}
+_VITREOUS, _CHOROID, _FLUID, _FOCUS = 0.05, 0.55, 0.04, 1.3
+
+#: Layers that are thinner in the fovea.
+_INNER = 4
+
+#: Looks averaged in a scan: the speckle's contrast is one over its root.
+_N_LOOKS = 12
+
+
+@validate_params(
+    {
+        "n_samples": [Interval(Integral, 1, None, closed="left")],
+        "shape": [tuple, list],
+        "anomalous": [Interval(Real, 0, 1, closed="both")],
+        "random_state": ["random_state"],
+    },
+    prefer_skip_nested_validation=True,
+)
+def make_retina(n_samples=100, shape=(96, 128), *, anomalous=0.0, random_state=None):
+    """Make synthetic cross-sections of retinas, as optical coherence tomography shows.
+
+    They look a little like the scans of Schlegl et al. 2017, but are made up from
+    curved layers, a fovea, the shadows of vessels and speckle: good for trying things
+    out, and for nothing medical. Anomalies are, in equal parts, subretinal fluid (a dark
+    dome on the pigment epithelium), intraretinal fluid (dark cysts in the nuclear
+    layers) and bright foci in the layers above.
+
+    Parameters
+    ----------
+    n_samples : int, default=100
+        Number of images.
+
+    shape : tuple (height, width), default=(96, 128)
+        Size of the images in pixels, at least 32 each.
+
+    anomalous : float in [0, 1], default=0.0
+        Share of the images with an anomaly; they come last.
+
+    random_state : int, RandomState instance or None, default=None
+        Decides everything. An image has the same tissue with and without its anomaly.
+
+    Returns
+    -------
+    retina : Bunch
+        ``images``, uint8 of shape (n_samples, height, width); ``masks``, bool of the
+        same shape, True where the tissue is anomalous; ``target``, int of shape
+        (n_samples,), 1 for normal images and -1 for anomalous ones; ``kinds``, an array
+        of str, "normal", "subretinal fluid", "intraretinal fluid" or "bright foci".
+
+    Raises
+    ------
+    ValueError
+        If `shape` is not two numbers of at least 32.
+
+    Examples
+    --------
+    >>> from sklearn_anogan.datasets import make_retina
+    >>> retina = make_retina(10, anomalous=0.3, random_state=0)
+    >>> retina.images.shape
+    (10, 96, 128)
+    >>> retina.target
+    array([ 1,  1,  1,  1,  1,  1,  1, -1, -1, -1])
+    """
+    if len(shape) != 2 or not all(isinstance(n, Integral) and n >= 32 for n in shape):
+        raise ValueError(
+            "shape must be (height, width), whole numbers of at least 32, got "
+            f"{shape!r}."
+        )
+    seeds = own_random_state(random_state).randint(2**31 - 1, size=n_samples)
+    n_normal = n_samples - round(anomalous * n_samples)
+    makers = {
+        "subretinal fluid": _subretinal_fluid,
+        "intraretinal fluid": _intraretinal_fluid,
+        "bright foci": _bright_foci,
+    }
+    kinds = np.full(n_samples, "normal", dtype="<U18")
+    kinds[n_normal:] = np.resize([*makers], n_samples - n_normal)
+    images = np.empty((n_samples, *shape), np.uint8)
+    masks = np.zeros((n_samples, *shape), bool)
+    for i, (seed, kind) in enumerate(zip(seeds, kinds, strict=True)):
+        rng = np.random.RandomState(seed)
+        boundaries = _boundaries(shape, rng)
+        shadow, speckle = _shadows(shape, rng), _speckle(shape, rng)
+        if kind in makers:
+            boundaries, value, masks[i] = makers[kind](boundaries, shape, rng)
+        tissue = _tissue(boundaries, shape)
+        if kind in makers:
+            # Soft edges, as those of the layers.
+            share = gaussian_filter(masks[i].astype(float), 0.6)
+            tissue = (1 - share) * tissue + share * value
+        y = np.arange(shape[0])[:, np.newaxis]
+        tissue *= np.where(y > boundaries[1], shadow, 1)
+        images[i] = np.clip(255 * tissue * speckle / 1.3, 0, 255)
+    target = np.where(kinds == "normal", 1, -1)
+    return Bunch(images=images, masks=masks, target=target, kinds=kinds)
+
+
+def _boundaries(shape, rng):
+    """Rows where the layers begin, and where the last one ends, (n_layers + 1, w)."""
+    height, width = shape
+    x = np.linspace(-1, 1, width)
+    fovea = np.exp(-(((x - rng.uniform(-0.4, 0.4)) / rng.uniform(0.15, 0.3)) ** 2))
+    thickness = 0.42 * height * rng.uniform(0.9, 1.1)
+    shares = np.array([share for share, _ in _LAYERS.values()])[:, np.newaxis]
+    layers = thickness * shares * rng.uniform(0.9, 1.1, size=shares.shape)
+    layers = layers * np.ones(width)
+    layers[:_INNER] *= 1 - rng.uniform(0.4, 0.8) * fovea
+    waves = gaussian_filter1d(rng.normal(size=layers.shape), width / 10, axis=1)
+    layers *= 1 + 2 * waves
+    bottom = height * (rng.uniform(0.66, 0.76) + rng.uniform(-0.06, 0.06) * x)
+    bottom = bottom - height * rng.uniform(0, 0.08) * x**2
+    above = np.cumsum(layers[::-1], axis=0)[::-1]
+    return np.vstack([bottom - above, bottom])
+
+
+def _tissue(boundaries, shape):
+    """Reflectivity of the layers between boundaries, with soft edges."""
+    y = np.arange(shape[0])[:, np.newaxis]
+    tissue = np.full(shape, _VITREOUS)
+    inner = _VITREOUS
+    values = [value for _, value in _LAYERS.values()]
+    for begin, value in zip(boundaries, [*values, _CHOROID], strict=True):
+        tissue += (value - inner) * np.clip(y - begin + 0.5, 0, 1)
+        inner = value
+    depth = np.clip(y - boundaries[-1], 0, None) / shape[0]
+    return tissue * np.exp(-4 * depth)
+
+
+def _shadows(shape, rng):
+    """What vessels leave of the light behind them, (1, width)."""
+    x = np.arange(shape[1])
+    shadow = np.ones(shape[1])
+    for _ in range(rng.poisson(2)):
+        width = shape[1] * rng.uniform(0.008, 0.02)
+        at = rng.uniform(0, shape[1])
+        shadow *= 1 - rng.uniform(0.3, 0.6) * np.exp(-(((x - at) / width) ** 2))
+    return shadow[np.newaxis]
+
+
+def _speckle(shape, rng):
+    """Noise that multiplies, of mean 1."""
+    return rng.gamma(_N_LOOKS, 1 / _N_LOOKS, size=shape)
+
+
+def _subretinal_fluid(boundaries, shape, rng):
+    """A dome on the pigment epithelium; the layers above are lifted."""
+    x = np.arange(shape[1])
+    at = rng.uniform(0.25, 0.75) * shape[1]
+    half_width = rng.uniform(0.1, 0.2) * shape[1]
+    rise = rng.uniform(0.08, 0.14) * shape[0]
+    dome = rise * np.sqrt(np.clip(1 - ((x - at) / half_width) ** 2, 0, None))
+    floor = boundaries[-2]
+    y = np.arange(shape[0])[:, np.newaxis]
+    mask = (y > floor - dome) & (y < floor - 0.5) & (dome > 1)
+    lifted = np.vstack([boundaries[:-2] - dome, boundaries[-2:]])
+    return lifted, _FLUID, mask
+
+
+def _intraretinal_fluid(boundaries, shape, rng):
+    """Some cysts in the nuclear layers."""
+    mask = np.zeros(shape, bool)
+    for _ in range(rng.randint(2, 6)):
+        layer = rng.choice([3, 5])
+        at = rng.randint(0.1 * shape[1], 0.9 * shape[1])
+        middle = boundaries[layer : layer + 2, at].mean()
+        size = shape[0] * np.array([rng.uniform(0.03, 0.06), rng.uniform(0.03, 0.09)])
+        mask |= _ellipse(shape, (middle, at), size)
+    return boundaries, _FLUID, mask
+
+
+def _bright_foci(boundaries, shape, rng):
+    """Some bright spots between the nerve fibres and the photoreceptors."""
+    mask = np.zeros(shape, bool)
+    for _ in range(rng.randint(3, 8)):
+        at = rng.randint(0.05 * shape[1], 0.95 * shape[1])
+        row = rng.uniform(boundaries[1, at], boundaries[6, at])
+        mask |= _ellipse(shape, (row, at), shape[0] * rng.uniform(0.014, 0.03, size=2))
+    return boundaries, _FOCUS, mask
+
+
+def _ellipse(shape, centre, half_axes):
+    y, x = np.ogrid[: shape[0], : shape[1]]
+    distance = ((y - centre[0]) / half_axes[0]) ** 2
+    return distance + ((x - centre[1]) / half_axes[1]) ** 2 <= 1

@@ -1,0 +1,345 @@
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from sklearn.base import BaseEstimator, OutlierMixin, clone
+from sklearn.ensemble import IsolationForest
+from sklearn.exceptions import NotFittedError
+from sklearn.neighbors import LocalOutlierFactor
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from sklearn_anogan import AnoGANDetector, PatchDetector, _patches
+from sklearn_anogan._shared import hold_out
+
+
+class Echo(OutlierMixin, BaseEstimator):
+    """A detector whose maps are the patches; the score is minus their largest value."""
+
+    def __init__(self, image_shape=None, random_state=None):
+        self.image_shape = image_shape
+        self.random_state = random_state
+
+    def fit(self, X, y=None):
+        self.rows_ = X
+        return self
+
+    def score_samples(self, X):
+        return -X.max(axis=1).astype(float)
+
+    def anomaly_map(self, X):
+        return X.reshape(-1, *self.image_shape).mean(-1)
+
+
+class NoMaps(Echo):
+    anomaly_map = property()
+
+
+@pytest.fixture
+def images(rng):
+    """Grey images of different sizes."""
+    return [rng.uniform(size=size) for size in [(20, 31), (8, 8), (9, 50), (64, 17)]]
+
+
+def patches_of(image, shape, stride):
+    """All patches of an image, by hand: the last ones end with it."""
+    tops, lefts = (
+        sorted({*range(0, n - side + 1, step), n - side})
+        for n, side, step in zip(image.shape, shape, stride, strict=True)
+    )
+    return [
+        image[top : top + shape[0], left : left + shape[1]]
+        for top in tops
+        for left in lefts
+    ]
+
+
+@pytest.mark.parametrize("stride", [None, 1, 3, 8, (5, 2)])
+@pytest.mark.parametrize("patch_shape", [8, (4, 7), 1])
+def test_map_is_aligned(images, patch_shape, stride):
+    """Patches that are their own maps blend into the image itself."""
+    if patch_shape == 1:
+        stride = None
+    elif patch_shape == (4, 7):
+        stride = None if stride is None else np.minimum(stride, (4, 7))
+    detector = PatchDetector(Echo(), patch_shape, stride, n_patches=50).fit(images)
+    maps = detector.anomaly_map(images)
+    assert isinstance(maps, list)
+    for one, image in zip(maps, images, strict=True):
+        np.testing.assert_allclose(one, image, rtol=1e-6)
+
+
+def test_map_is_smooth():
+    """Patches count little at their edges: no step where one ends."""
+    image = np.zeros((40, 40))
+    detector = PatchDetector(NoMaps(), 16, 4, n_patches=50).fit([image])
+    image[20, 20] = 1
+    (one,) = detector.anomaly_map([image])
+    assert one[20, 20] == pytest.approx(one.max()) == pytest.approx(1)
+    assert np.abs(np.diff(one, axis=0)).max() < 0.25
+    assert one[0, 0] == one[39, 39] == 0
+
+
+@pytest.mark.parametrize("aggregation", ["max", "mean", 0.5, 0.9])
+def test_scores_by_hand(images, aggregation):
+    detector = PatchDetector(
+        Echo(), (8, 6), (3, 4), n_patches=50, aggregation=aggregation
+    ).fit(images)
+    scores = detector.score_samples(images)
+    assert scores.dtype == np.float64
+    for score, image in zip(scores, images, strict=True):
+        losses = [patch.max() for patch in patches_of(image, (8, 6), (3, 4))]
+        if aggregation == "mean":
+            expected = np.mean(losses)
+        else:
+            level = 1.0 if aggregation == "max" else aggregation
+            expected = np.quantile(losses, level, method="higher")
+        assert score == pytest.approx(-expected)
+
+
+def test_every_form_of_the_same_images(rng, tmp_path):
+    X = rng.randint(0, 256, size=(5, 12, 15, 3)).astype(np.uint8)
+    detector = PatchDetector(Echo(), 6, n_patches=40, random_state=0).fit(X)
+    assert detector.detector_.rows_.dtype == np.uint8
+    assert detector.n_channels_ == 3
+    scores, maps = detector.score_samples(X), detector.anomaly_map(X)
+    assert isinstance(maps, np.ndarray)
+    assert maps.shape == (5, 12, 15)
+    np.testing.assert_allclose(maps, X.mean(-1), rtol=1e-5)
+    np.save(tmp_path / "X.npy", X)
+    torch_order = torch.tensor(X).permute(0, 3, 1, 2)
+    for same in [
+        list(X),
+        np.load(tmp_path / "X.npy", mmap_mode="r"),
+        torch_order,
+        list(torch_order),
+        np.asfortranarray(X),
+    ]:
+        np.testing.assert_array_equal(detector.score_samples(same), scores)
+        np.testing.assert_array_equal(np.stack(detector.anomaly_map(same)), maps)
+        again = clone(detector).fit(same).detector_.rows_
+        np.testing.assert_array_equal(again, detector.detector_.rows_)
+    grey = PatchDetector(Echo(), 6, n_patches=40, random_state=0).fit(X[..., 0])
+    np.testing.assert_array_equal(
+        grey.score_samples(X[..., 0]), grey.score_samples(X[..., :1])
+    )
+
+
+@pytest.mark.parametrize("block_values", [1, 200, 1000])
+def test_blocks_do_not_matter(images, monkeypatch, block_values):
+    detector = PatchDetector(Echo(), 8, 3, n_patches=50).fit(images)
+    scores, maps = detector.score_samples(images), detector.anomaly_map(images)
+    sizes = []
+    monkeypatch.setattr(
+        Echo,
+        "score_samples",
+        lambda self, X: sizes.append(len(X)) or -X.max(axis=1).astype(float),
+    )
+    monkeypatch.setattr(_patches, "_BLOCK_VALUES", block_values)
+    np.testing.assert_array_equal(detector.score_samples(images), scores)
+    assert max(sizes) == max(1, block_values // 64)
+    for one, expected in zip(detector.anomaly_map(images), maps, strict=True):
+        np.testing.assert_array_equal(one, expected)
+
+
+def test_patches_are_drawn_evenly():
+    """Each place is as likely, in all images that are not held out; seeded."""
+    # A pixel tells which one it is.
+    images = [np.arange(30.0).reshape(5, 6) + 100 * i for i in range(60)]
+    images[0] = np.arange(300.0).reshape(10, 30) + 100_000
+    detector = PatchDetector(Echo(), 2, n_patches=20_000, random_state=0).fit(images)
+    rows = detector.detector_.rows_
+    assert rows.shape == (20_000, 4)
+    np.testing.assert_array_equal(rows[:, 1], rows[:, 0] + 1)
+    training, held_out = hold_out(60)
+    assert 0 in training
+    drawn = np.unique(rows[:, 0])
+    assert not any(100 * i in drawn for i in held_out)
+    n_places = 9 * 29 + 4 * 5 * (len(training) - 1)
+    assert len(drawn) == n_places
+    counts = np.unique(rows[:, 0], return_counts=True)[1]
+    assert abs(counts.std() / np.sqrt(20_000 / n_places) - 1) < 0.15
+    again = clone(detector).fit(images).detector_.rows_
+    np.testing.assert_array_equal(again, rows)
+    other = clone(detector).set_params(random_state=1).fit(images).detector_.rows_
+    assert not np.array_equal(other, rows)
+
+
+def test_what_the_detector_is_given(images):
+    detector = PatchDetector(Echo(), (8, 6), n_patches=9, random_state=0).fit(images)
+    assert detector.detector_.image_shape == (8, 6, 1)
+    assert isinstance(detector.detector_.random_state, int)
+    assert detector.detector.image_shape is None
+    own = PatchDetector(Echo(random_state=7), (8, 6), n_patches=9).fit(images)
+    assert own.detector_.random_state == 7
+    pipe = make_pipeline(StandardScaler(), Echo())
+    inner = PatchDetector(pipe, (8, 6), n_patches=9).fit(images).detector_
+    assert inner[-1].image_shape == (8, 6, 1)
+
+
+@pytest.mark.parametrize("contamination", ["auto", 0.2])
+def test_threshold(rng, contamination):
+    """Of images that no patch was drawn of, or of all of them."""
+    images = rng.normal(size=(200, 10, 10))
+    detector = PatchDetector(
+        IsolationForest(n_estimators=20),
+        5,
+        n_patches=100,
+        contamination=contamination,
+        random_state=0,
+    ).fit(images)
+    counted = images[hold_out(200)[1]] if contamination == "auto" else images
+    share = np.mean(detector.predict(counted) == -1)
+    assert share == pytest.approx(0.05 if contamination == "auto" else 0.2, abs=0.011)
+    decision = detector.decision_function(images)
+    np.testing.assert_allclose(
+        decision, detector.score_samples(images) - detector.offset_
+    )
+    assert set(detector.fit_predict(images)) == {-1, 1}
+
+
+@pytest.mark.parametrize(
+    "inner", [IsolationForest(random_state=0), LocalOutlierFactor(novelty=True)]
+)
+def test_finds_a_scratch(rng, inner):
+    """Where detectors have no maps, the patches' scores make one."""
+    images = list(rng.normal(size=(6, 30, 40)))
+    detector = PatchDetector(inner, 6, 3, n_patches=500, random_state=0).fit(images)
+    scratched = images[0].copy()
+    scratched[15, 10:30] += 12
+    scores = detector.score_samples([scratched, *images])
+    assert scores[0] < scores[1:].min()
+    (one,) = detector.anomaly_map([scratched])
+    assert one[15, 12:28].min() > one[:5].max()
+    assert one[15, 12:28].min() > one[25:].max()
+
+
+def test_anogan_on_patches(rng, quick):
+    """Its maps are blended pixel by pixel, and its scores are the patches' own."""
+    images = list(rng.uniform(size=(5, 20, 24)))
+    detector = PatchDetector(AnoGANDetector(**quick), 8, 6, 100, random_state=0)
+    detector.fit(images)
+    inner = detector.detector_
+    assert inner.image_shape_ == (8, 8, 1)
+    patches = np.stack(patches_of(images[0], (8, 8), (6, 6)))
+    losses = -inner.score_samples(patches[..., np.newaxis])
+    (score,) = detector.score_samples(images[:1])
+    assert score == -losses.max()
+    (one,) = detector.anomaly_map(images[:1])
+    np.testing.assert_allclose(
+        one[:2, :2], inner.anomaly_map(patches[:1].reshape(1, -1))[0, :2, :2], rtol=1e-5
+    )
+    copied = pickle.loads(pickle.dumps(detector))
+    np.testing.assert_array_equal(copied.score_samples(images[:1]), score)
+
+
+def test_default_detector(images):
+    detector = PatchDetector(patch_shape=8)
+    assert detector.get_params()["detector"] is None
+    detector.set_params(detector=AnoGANDetector(), detector__max_epochs=3)
+    assert detector.detector.max_epochs == 3
+
+
+def test_rows(rng):
+    """Rows of numbers have no patches."""
+    X = rng.normal(size=(50, 4))
+    detector = PatchDetector(IsolationForest(), random_state=0).fit(X)
+    expected = IsolationForest(random_state=detector.detector_.random_state).fit(X)
+    np.testing.assert_array_equal(detector.score_samples(X), expected.score_samples(X))
+    assert detector.n_features_in_ == 4
+    with pytest.raises(ValueError, match="fitted to rows, but X holds images"):
+        detector.score_samples(rng.normal(size=(3, 40, 40)))
+    detector.fit(rng.normal(size=(3, 40, 40)))
+    assert not hasattr(detector, "n_features_in_")
+    with pytest.raises(ValueError, match="fitted to images, but X holds rows"):
+        detector.score_samples(X)
+
+
+def test_an_image_equal_everywhere(images):
+    flat = np.full((20, 20), 0.5)
+    detector = PatchDetector(Echo(), 8, n_patches=50).fit(images)
+    assert detector.score_samples([flat]) == [-0.5]
+    np.testing.assert_allclose(detector.anomaly_map([flat])[0], 0.5)
+    forest = PatchDetector(IsolationForest(), 8, n_patches=50).fit([flat])
+    assert np.isfinite(forest.score_samples([flat])).all()
+
+
+@pytest.mark.parametrize(
+    ("X", "message"),
+    [
+        ([], "0 sample"),
+        (np.empty((0, 9, 9)), "0 sample"),
+        ([np.ones((9, 9)), np.ones((7, 9))], "Image 1 of X has 7 x 9 pixels and is sm"),
+        ([np.ones((9, 9)), np.ones((9, 9, 3))], "images of 1 and 3"),
+        ([np.ones((9, 9)), np.full((9, 9), np.nan)], "In image 1: Input X contains Na"),
+        ([np.ones((9, 9)), np.full((9, 9), np.inf)], "image 1: Input X contains infin"),
+        ([np.ones((9, 9)), np.ones(9)], "Image 1 of X has the shape"),
+        ([np.ones((9, 9)), np.full((9, 9), "a")], "Image 1 of X has values of type"),
+        ([np.ones((9, 9)) * 1j], "needs real numbers"),
+        (np.ones((2, 9, 9, 3, 1)), "Image 0 of X has the shape"),
+    ],
+)
+def test_what_is_no_image(X, message):
+    good = [np.zeros((20, 20)), np.ones((9, 9))]
+    detector = PatchDetector(Echo(), 8, n_patches=200, random_state=0).fit(good)
+    before = vars(detector).copy()
+    with pytest.raises(ValueError, match=message):
+        detector.score_samples(X)
+    with pytest.raises(ValueError, match=message):
+        detector.fit(X)
+    assert vars(detector) == before
+
+
+def test_other_channels_than_fitted():
+    detector = PatchDetector(Echo(), 8, n_patches=9).fit([np.ones((9, 9))])
+    with pytest.raises(ValueError, match=r"images of 3 channel\(s\), but PatchDetect"):
+        detector.anomaly_map([np.ones((9, 9, 3))])
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"stride": 9}, "stride=9 is larger than patch_shape=8"),
+        ({"stride": (8, 9)}, "would never be looked at"),
+        ({"stride": (1, 2, 3)}, "stride must be a whole number"),
+        ({"patch_shape": (8, 0)}, "patch_shape must be a whole number"),
+        ({"patch_shape": (8.5, 8)}, "patch_shape must be a whole number"),
+        ({"aggregation": "median"}, "'aggregation' parameter"),
+        ({"aggregation": 1.5}, "'aggregation' parameter"),
+        ({"n_patches": 1}, "'n_patches' parameter"),
+        ({"detector": LocalOutlierFactor()}, "'detector' parameter"),
+    ],
+)
+def test_bad_parameters(images, parameters, message):
+    detector = PatchDetector(Echo(), 8, n_patches=9)
+    with pytest.raises(ValueError, match=message):
+        detector.set_params(**parameters).fit(images)
+
+
+def test_not_fitted(images):
+    for method in ("score_samples", "anomaly_map", "predict", "map_threshold"):
+        with pytest.raises(NotFittedError):
+            getattr(PatchDetector(Echo(), 8), method)(images)
+
+
+def test_progress(images, capsys):
+    """One bar, of all patches."""
+    detector = PatchDetector(Echo(), 8, 8, n_patches=9, verbose=1).fit(images)
+    capsys.readouterr()
+    detector.score_samples(images)
+    n_patches = sum(len(patches_of(image, (8, 8), (8, 8))) for image in images)
+    shown = capsys.readouterr().err
+    assert f"{n_patches}/{n_patches}" in shown
+    assert shown.count("100%") == 1
+
+
+@pytest.mark.parametrize("rate", [0.01, 0.2])
+def test_map_threshold(images, rate):
+    detector = PatchDetector(Echo(), 8, n_patches=9).fit(images)
+    threshold = detector.map_threshold(images, rate)
+    maps = detector.anomaly_map(images)
+    is_beyond = np.concatenate([one.ravel() for one in maps]) > threshold
+    assert rate - 0.002 < is_beyond.mean() <= rate
+    with pytest.raises(ValueError, match="false_positive_rate"):
+        detector.map_threshold(images, 1.0)
