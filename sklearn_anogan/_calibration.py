@@ -66,7 +66,31 @@ def residual_scale(differences):
     scale : ndarray of shape (channels, height, width), float64
         Above 0.
     """
-    squares = np.mean(np.square(differences, dtype=np.float64), axis=0)
+    return _scale(np.square(differences, dtype=np.float64).mean(axis=0))
+
+
+def residual_scales_without(differences):
+    """For each image, the `residual_scale` that the others make.
+
+    An image that has had its share in the scale looks more usual by it than a new one.
+
+    Parameters
+    ----------
+    differences : ndarray of shape (n, channels, height, width)
+
+    Yields
+    ------
+    scale : ndarray of shape (channels, height, width), float64
+        Of a single image, its own.
+    """
+    n = len(differences)
+    total = np.square(differences, dtype=np.float64).sum(axis=0)
+    for difference in differences:
+        own = np.square(difference, dtype=np.float64)
+        yield _scale(np.maximum(total - own, 0) / (n - 1) if n > 1 else own)
+
+
+def _scale(squares):
     squares = uniform_filter(squares, (1, 5, 5), mode="nearest")
     return np.sqrt(squares + _SHRINKAGE * squares.mean() + _TINY)
 

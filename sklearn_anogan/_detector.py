@@ -16,7 +16,12 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ._blocks import Search, invert_in_blocks
-from ._calibration import Calibration, calibrated_loss, residual_scale
+from ._calibration import (
+    Calibration,
+    calibrated_loss,
+    residual_scale,
+    residual_scales_without,
+)
 from ._devices import resolve_devices
 from ._images import TrainingImages, ValueRange, check_image_shape, check_images
 from ._inference import inference_form
@@ -516,6 +521,14 @@ class AnoGANDetector(
         left = self._invert(images, _difference, held_out[:n_kept])
         self._residual_scale = torch.from_numpy(residual_scale(left.numpy()))
         terms = self._all_terms(images, held_out, with_recognition=True)
+        terms[:n_kept, _TERMS.index("largest")] = [
+            largest_loss(one, torch.zeros(1), torch.from_numpy(scale)).item()
+            for one, scale in zip(
+                left.double().split(1),
+                residual_scales_without(left.numpy()),
+                strict=True,
+            )
+        ]
         columns = self._columns("calibrated").values()
         self._calibration = Calibration.of(terms[:, list(columns)])
         contamination = self.contamination

@@ -48,8 +48,8 @@ def make_retina(n_samples=100, shape=(96, 128), *, anomalous=0.0, random_state=N
 
     They look a little like the scans of Schlegl et al. 2017, but are made up from
     curved layers, a fovea, the shadows of vessels and speckle: good for trying things
-    out, and for nothing medical. Anomalies are, in equal parts, subretinal fluid (a dark
-    dome on the pigment epithelium), intraretinal fluid (dark cysts in the nuclear
+    out, and for nothing medical. Anomalies are, in equal parts, subretinal fluid (a
+    dark dome on the pigment epithelium), intraretinal fluid (dark cysts in the nuclear
     layers) and bright foci in the layers above.
 
     Parameters
@@ -175,11 +175,12 @@ def _subretinal_fluid(boundaries, shape, rng):
     at = rng.uniform(0.25, 0.75) * shape[1]
     half_width = rng.uniform(0.1, 0.2) * shape[1]
     rise = rng.uniform(0.08, 0.14) * shape[0]
-    dome = rise * np.sqrt(np.clip(1 - ((x - at) / half_width) ** 2, 0, None))
+    dome = rise * np.clip(1 - ((x - at) / half_width) ** 2, 0, None)
     floor = boundaries[-2]
     y = np.arange(shape[0])[:, np.newaxis]
     mask = (y > floor - dome) & (y < floor - 0.5) & (dome > 1)
-    lifted = np.vstack([boundaries[:-2] - dome, boundaries[-2:]])
+    lift = gaussian_filter1d(dome, shape[1] / 30)
+    lifted = np.vstack([boundaries[:-2] - np.maximum(dome, lift), boundaries[-2:]])
     return lifted, _FLUID, mask
 
 

@@ -62,6 +62,7 @@ def fitted(zeros, papers_score):
         n_filters=8,
         max_epochs=100,
         search_steps=20,
+        search_lr=0.05,
         random_state=0,
         **papers_score,
     )

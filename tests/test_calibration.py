@@ -2,7 +2,12 @@ import numpy as np
 import pytest
 from scipy.stats import lognorm, norm
 
-from sklearn_anogan._calibration import Calibration, calibrated_loss, residual_scale
+from sklearn_anogan._calibration import (
+    Calibration,
+    calibrated_loss,
+    residual_scale,
+    residual_scales_without,
+)
 
 
 @pytest.fixture
@@ -71,3 +76,12 @@ def test_residual_scale_where_nothing_differs():
     differences[:, :, 0, 0] = 1
     scale = residual_scale(differences)
     assert scale.min() > 0.1 * scale.mean()
+
+
+def test_residual_scale_of_the_others(rng):
+    differences = rng.normal(size=(6, 2, 5, 7)).astype(np.float32)
+    for i, scale in enumerate(residual_scales_without(differences)):
+        others = np.delete(differences, i, axis=0)
+        np.testing.assert_allclose(scale, residual_scale(others), rtol=1e-6)
+    (scale,) = residual_scales_without(differences[:1])
+    np.testing.assert_allclose(scale, residual_scale(differences[:1]))

