@@ -59,6 +59,9 @@ _TRAINING_PARAMETERS = (
     "verbose",
 )
 
+#: Steps that ``search_steps="auto"`` takes at least.
+_FEWEST_STEPS = 10
+
 #: All terms that a score may be made of.
 _TERMS = ("residual", "discrimination", "squares", "recognition", "largest")
 
@@ -143,9 +146,10 @@ class AnoGANDetector(
         about equally fast in all directions. Of large images, as many as take 64 MB.
         1 is the paper's search, from a random start and in plain coordinates.
 
-    search_steps : int, default=10
+    search_steps : int or "auto", default="auto"
         Gradient steps of the search from each start, at most (the paper: 500). More of
-        them draw closer images, of anomalies too: maps get finer, ranks worse. With 0,
+        them draw closer images, of anomalies too: maps get finer, ranks of small images
+        worse. "auto" takes a third of the pixels along a side, and 10 at least. With 0,
         the images of the starts themselves are compared.
 
     search_lr : float, default=0.2
@@ -332,7 +336,10 @@ class AnoGANDetector(
         "checkpoint_dir": [str, Path, None],
         "inversion": [StrOptions({"search", "encoder", "encoder+search"})],
         "n_candidates": [Interval(Integral, 1, None, closed="left")],
-        "search_steps": [Interval(Integral, 0, None, closed="left")],
+        "search_steps": [
+            StrOptions({"auto"}),
+            Interval(Integral, 0, None, closed="left"),
+        ],
         "search_lr": [Interval(Real, 0, None, closed="neither")],
         "n_restarts": [Interval(Integral, 0, None, closed="left")],
         "tol": [Interval(Real, 0, 1, closed="left")],
@@ -369,7 +376,7 @@ class AnoGANDetector(
         checkpoint_dir=None,
         inversion="search",
         n_candidates=4096,
-        search_steps=10,
+        search_steps="auto",
         search_lr=0.2,
         n_restarts=0,
         tol=0.0,
@@ -729,7 +736,11 @@ class AnoGANDetector(
         """
         check_is_fitted(self)
         check_scalar(n_samples, "n_samples", Integral, min_val=1)
-        z = self._draw(n_samples, own_random_state(random_state).randint(2**31 - 1))
+        seed = own_random_state(random_state).randint(2**31 - 1)
+        return self._generate(self._draw(n_samples, seed))
+
+    def _generate(self, z):
+        """Images of latent codes, in the layout and units of the training images."""
         with torch.no_grad():
             x = torch.cat([self.generator_(block) for block in z.split(64)])
         return self._sample_layout.restore(self._value_range.to_user(x))
@@ -772,11 +783,17 @@ class AnoGANDetector(
             n_jobs=self.n_jobs,
             verbose=self.verbose,
             n_starts=1 if self.inversion == "encoder" else self.n_restarts + 1,
-            n_steps=0 if self.inversion == "encoder" else self.search_steps,
+            n_steps=0 if self.inversion == "encoder" else self._n_steps(),
             lr=self.search_lr,
             tol=self.tol,
             discrimination_weight=self.discrimination_weight,
         )
+
+    def _n_steps(self):
+        if self.search_steps != "auto":
+            return self.search_steps
+        n_pixels = 1 if len(self.image_shape_) == 1 else np.prod(self.image_shape_[:2])
+        return max(_FEWEST_STEPS, int(np.sqrt(n_pixels) / 3))
 
     def _search_on(self, device):
         """What the search needs on a device; candidates are explored once a fit."""

@@ -1,0 +1,22 @@
+# Authors: The sklearn-anogan developers
+# SPDX-License-Identifier: BSD-3-Clause
+"""Displays of what a detector has learned and finds, and a test of memorisation."""
+
+from ._displays import (
+    AnomalyMapDisplay,
+    LatentSearchDisplay,
+    LatentWalkDisplay,
+    ScoreHistogramDisplay,
+    TrainingDisplay,
+)
+from ._memorization import MemorizationResult, memorization_test
+
+__all__ = [
+    "AnomalyMapDisplay",
+    "LatentSearchDisplay",
+    "LatentWalkDisplay",
+    "MemorizationResult",
+    "ScoreHistogramDisplay",
+    "TrainingDisplay",
+    "memorization_test",
+]

@@ -1,0 +1,103 @@
+# Authors: The sklearn-anogan developers
+# SPDX-License-Identifier: BSD-3-Clause
+"""Whether the generator has memorised its training images."""
+
+from typing import NamedTuple
+
+import numpy as np
+from scipy.stats import mannwhitneyu
+from sklearn.neighbors import NearestNeighbors
+
+from .._images import check_images
+from .._shared import own_random_state
+
+
+class MemorizationResult(NamedTuple):
+    """Answer of `memorization_test`."""
+
+    #: Share of pairs of a generated and an unseen image in which the generated one is
+    #: nearer to its nearest training image, in [0, 1].
+    statistic: float
+    #: Chance of such a share or a larger one if both kinds are equally near.
+    pvalue: float
+    #: Distances of generated images from their nearest training images, (n_unseen,).
+    generated_distances: np.ndarray
+    #: Distances of unseen images from their nearest training images, (n_unseen,).
+    unseen_distances: np.ndarray
+
+
+def memorization_test(detector, X_train, X_unseen, *, random_state=None):
+    """Test whether generated images are closer to training images than unseen ones are.
+
+    As many images are drawn from the generator as there are unseen ones. Of both, the
+    Euclidean distance to the nearest training image is taken, and the ranks of these
+    distances are compared by the one-sided test of Mann and Whitney, as [1]_ proposes.
+    A generator that copies its training images is nearer to them than new images can
+    be: a small p-value. One that has not learned to draw them is further away: a
+    statistic near 0, which is no memorisation, but no good generator either.
+
+    Parameters
+    ----------
+    detector : AnoGANDetector
+        Fitted.
+
+    X_train : array-like or tensor of n images
+        What the detector was fitted to.
+
+    X_unseen : array-like or tensor of n images
+        Normal images that `fit` has not seen, of the same kind.
+
+    random_state : int, RandomState instance or None, default=None
+        Decides which images are generated.
+
+    Returns
+    -------
+    result : MemorizationResult
+        With ``statistic`` (0.5 if both are equally near, above it if generated images
+        are nearer), ``pvalue``, ``generated_distances`` and ``unseen_distances``, in
+        the units of the images.
+
+    Raises
+    ------
+    ValueError
+        If images of X have another shape than those of `fit`.
+
+    References
+    ----------
+    .. [1] C. Meehan, K. Chaudhuri, S. Dasgupta, "A non-parametric test to detect
+       data-copying in generative models", AISTATS 2020.
+       :doi:`10.48550/arXiv.2004.05675`
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn_anogan import AnoGANDetector
+    >>> from sklearn_anogan.inspection import memorization_test
+    >>> digits = load_digits()
+    >>> zeros = digits.images[digits.target == 0]
+    >>> detector = AnoGANDetector(max_epochs=100, random_state=0).fit(zeros[:120])
+    >>> result = memorization_test(detector, zeros[:120], zeros[120:], random_state=0)
+    >>> 0 <= result.pvalue <= 1
+    True
+    """
+    rng = own_random_state(random_state)
+
+    def flat(X):
+        images = check_images(
+            X,
+            detector.image_shape_,
+            n_features=detector.n_features_in_,
+            min_samples=1,
+            estimator_name="memorization_test",
+        )
+        return np.concatenate([block.flatten(1).cpu() for block in images.blocks()])
+
+    train, unseen = flat(X_train), flat(X_unseen)
+    generated = flat(detector.sample(len(unseen), random_state=rng))
+    neighbors = NearestNeighbors(n_neighbors=1).fit(train)
+    of_generated, of_unseen = (
+        neighbors.kneighbors(X)[0][:, 0] for X in (generated, unseen)
+    )
+    u, pvalue = mannwhitneyu(of_unseen, of_generated, alternative="greater")
+    statistic = u / (len(of_unseen) * len(of_generated))
+    return MemorizationResult(float(statistic), float(pvalue), of_generated, of_unseen)
