@@ -31,11 +31,11 @@ from ._monitoring import CallbackSupportMixin, Reports, with_callbacks
 from ._nets import sample_prior
 from ._networks import DenseDiscriminator, DenseGenerator, Discriminator, Generator
 from ._shared import (
-    AUTO_CONTAMINATION,
     MOST_HELD_OUT,
     MapThresholdMixin,
     hold_out,
     own_random_state,
+    threshold,
     unchanged_on_failure,
 )
 from ._training import train_networks
@@ -538,14 +538,10 @@ class AnoGANDetector(
         ]
         columns = self._columns("calibrated").values()
         self._calibration = Calibration.of(terms[:, list(columns)])
-        contamination = self.contamination
-        if contamination == "auto":
-            contamination = AUTO_CONTAMINATION
-        else:
+        if self.contamination != "auto":
             of_all = rng.permutation(len(images))[:MOST_HELD_OUT]
             terms = self._all_terms(images, of_all)
-        scores = self._combine(terms)
-        self.offset_ = float(np.percentile(scores, 100 * contamination))
+        self.offset_ = threshold(self._combine(terms), self.contamination)
         self._offset_of = self.anomaly_score
 
     def _snapshot(self, images, held_out, trained):

@@ -24,11 +24,11 @@ from tqdm import tqdm
 
 from ._detector import AnoGANDetector
 from ._shared import (
-    AUTO_CONTAMINATION,
     MOST_HELD_OUT,
     MapThresholdMixin,
     hold_out,
     own_random_state,
+    threshold,
     unchanged_on_failure,
 )
 
@@ -222,13 +222,10 @@ class PatchDetector(MapThresholdMixin, MetaEstimatorMixin, OutlierMixin, BaseEst
             }
         )
         self.detector_ = detector.fit(rows)
-        contamination = self.contamination
-        if contamination == "auto":
-            contamination = AUTO_CONTAMINATION
-        else:
+        if self.contamination != "auto":
             held_out = rng.permutation(len(images))[:MOST_HELD_OUT]
         scores = self._score(images, held_out)
-        self.offset_ = float(np.percentile(scores, 100 * contamination))
+        self.offset_ = threshold(scores, self.contamination)
         return self
 
     def score_samples(self, X):

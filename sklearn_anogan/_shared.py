@@ -63,6 +63,18 @@ def hold_out(n):
     return np.sort(shuffled[n_held_out:]), np.sort(shuffled[:n_held_out])
 
 
+def threshold(scores, contamination):
+    """The score that this share of images does not reach.
+
+    "auto" is for unseen images: a new one is as likely to fall between any two of the n
+    scores, so that the k-th of them has an expected share of k / (n + 1) below it
+    (Weibull 1939). A number is for the images themselves, as in scikit-learn.
+    """
+    if contamination == "auto":
+        return float(np.quantile(scores, AUTO_CONTAMINATION, method="weibull"))
+    return float(np.quantile(scores, contamination))
+
+
 def own_random_state(random_state):
     """`check_random_state`, but None is not numpy's global state, which stays as is."""
     if random_state is None:
