@@ -511,7 +511,7 @@ class LatentSearchDisplay:
         grid = self.figure_.add_gridspec(2, n, height_ratios=[1, 1.4])
         self.axes_ = np.array([self.figure_.add_subplot(grid[0, i]) for i in range(n)])
         limits = _limits([self.image])
-        titles = [f"{step} steps" for step in self.steps]
+        titles = [f"{step} step{'' if step == 1 else 's'}" for step in self.steps]
         for ax, picture, title in zip(
             self.axes_,
             [*self.images, self.image],
@@ -522,7 +522,8 @@ class LatentSearchDisplay:
             ax.set_title(title, fontsize=9)
         self.ax_ = self.figure_.add_subplot(grid[1, :])
         (self.line_,) = self.ax_.plot(self.steps, self.losses, "o-")
-        self.ax_.set(xlabel="gradient steps", ylabel="residual", ylim=(0, None))
+        self.ax_.set(xlabel="gradient steps", ylabel="residual")
+        self.ax_.set_ylim(0, 1.1 * np.max(self.losses))
         return self
 
 
