@@ -28,13 +28,13 @@ new = make_retina(40, shape, anomalous=0.5, random_state=1)
 # %%
 # Fit to patches
 # --------------
-# 2000 patches are drawn at random places. They are large enough to see on which side of
-# a layer the other ones lie: a dark spot alone might as well be vitreous.
+# 2000 patches are drawn at random places. They are large enough to see what lies around
+# a dark spot, which might be vitreous as well as fluid.
 
 detector = PatchDetector(
-    AnoGANDetector(n_filters=8, max_epochs=25),
-    patch_shape=48,
-    stride=16,
+    AnoGANDetector(n_filters=8, max_epochs=60),
+    patch_shape=32,
+    stride=8,
     n_patches=2000,
     random_state=0,
 ).fit(healthy.images)
