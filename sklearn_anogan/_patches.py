@@ -307,7 +307,11 @@ class PatchDetector(MapThresholdMixin, MetaEstimatorMixin, OutlierMixin, BaseEst
         images = self._check_images(X, reset=False)
         if not isinstance(images, _Images):
             return self.detector_.anomaly_map(images)
-        maps = [np.zeros(images.shape(i)[:2], images.dtype) for i in range(len(images))]
+        shapes = [images.shape(i)[:2] for i in range(len(images))]
+        if images.is_list:
+            maps = [np.zeros(shape, images.dtype) for shape in shapes]
+        else:
+            maps = np.zeros((len(images), *shapes[0]), images.dtype)
         patch_shape, stride = self._sizes()
         window = [np.hanning(side + 2)[1:-1] for side in patch_shape]
         patch_window = np.outer(*window).astype(images.dtype)
@@ -320,7 +324,7 @@ class PatchDetector(MapThresholdMixin, MetaEstimatorMixin, OutlierMixin, BaseEst
                 for begin in _begins(len(weights), patch_shape[axis], stride[axis]):
                     weights[begin : begin + patch_shape[axis]] += window[axis]
                 one /= np.expand_dims(weights, 1 - axis)
-        return maps if images.is_list else np.stack(maps)
+        return maps
 
     def _maps_of(self, rows):
         if hasattr(self.detector_, "anomaly_map"):
