@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from joblib import effective_n_jobs
-from sklearn.base import BaseEstimator, OutlierMixin, _fit_context
+from sklearn.base import BaseEstimator, _fit_context
 from sklearn.utils import Bunch, check_scalar
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted, validate_data
@@ -25,14 +25,14 @@ from ._calibration import (
 from ._devices import resolve_devices
 from ._images import TrainingImages, ValueRange, check_image_shape, check_images
 from ._inference import inference_form
-from ._inversion import explore, n_candidates_that_fit
+from ._inversion import explore, n_images_that_fit
 from ._losses import ADVERSARIAL_LOSSES, anogan_loss, largest_loss, smooth
 from ._monitoring import CallbackSupportMixin, Reports, with_callbacks
 from ._nets import sample_prior
 from ._networks import DenseDiscriminator, DenseGenerator, Discriminator, Generator
 from ._shared import (
     MOST_HELD_OUT,
-    MapThresholdMixin,
+    ImageDetectorMixin,
     hold_out,
     own_random_state,
     threshold,
@@ -66,9 +66,7 @@ _FEWEST_STEPS = 10
 _TERMS = ("residual", "discrimination", "squares", "recognition", "largest")
 
 
-class AnoGANDetector(
-    CallbackSupportMixin, MapThresholdMixin, OutlierMixin, BaseEstimator
-):
+class AnoGANDetector(CallbackSupportMixin, ImageDetectorMixin, BaseEstimator):
     """Detect images unlike the training images with a generative adversarial network.
 
     AnoGAN [1]_ trains a DCGAN [2]_ on normal images. For a new image x it searches,
@@ -524,7 +522,7 @@ class AnoGANDetector(
         rng = np.random.RandomState(seed)
         self._start_seed = int(rng.randint(2**31 - 1))
 
-        n_kept = n_candidates_that_fit(len(held_out), self.n_features_in_)
+        n_kept = n_images_that_fit(len(held_out), self.n_features_in_)
         left = self._invert(images, _difference, held_out[:n_kept])
         self._residual_scale = torch.from_numpy(residual_scale(left.numpy()))
         terms = self._all_terms(images, held_out, with_recognition=True)
@@ -604,22 +602,7 @@ class AnoGANDetector(
                 f"has been set to {self.anomaly_score!r} since. Fit again, or use "
                 "score_samples."
             )
-        return self.score_samples(X) - self.offset_
-
-    def predict(self, X):
-        """Tell normal images from anomalies.
-
-        Parameters
-        ----------
-        X : array-like or tensor of n images
-            Of the shape seen in `fit`, in any layout of the Notes.
-
-        Returns
-        -------
-        labels : ndarray of shape (n,), int
-            1 for normal images, -1 for anomalies.
-        """
-        return np.where(self.decision_function(X) < 0, -1, 1)
+        return super().decision_function(X)
 
     def score_terms(self, X):
         """Compute the terms that the score is made of.
@@ -639,9 +622,8 @@ class AnoGANDetector(
             score, ``residual`` is the mean square of the difference, smoothed over 3x3
             pixels; ``largest_residual``, not for plain rows, the largest value of the
             smoothed difference relative to what normal images leave in each place;
-            ``discrimination`` the
-            mean of -log p(t | t(x)) over the ways t to turn and move an image, or
-            without `self_supervision`, the paper's.
+            ``discrimination`` the mean of -log p(t | t(x)) over the ways t to turn and
+            move an image, or without `self_supervision`, the paper's.
         """
         terms = self._all_terms(self._check_images(X, reset=False))
         return Bunch(**{name: terms[:, i] for name, i in self._columns().items()})
@@ -808,7 +790,7 @@ class AnoGANDetector(
         if len(self.recognizer_.transformations) > 1:
             recognizer = self.recognizer_
         n_starts = self.n_restarts + 1
-        n_candidates = n_candidates_that_fit(self.n_candidates, self.n_features_in_)
+        n_candidates = n_images_that_fit(self.n_candidates, self.n_features_in_)
         n_candidates = max(n_candidates, n_starts)
         if self.inversion == "encoder":
             n_starts = n_candidates = 1

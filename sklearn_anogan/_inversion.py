@@ -45,8 +45,8 @@ _BETA_1, _BETA_2, _EPSILON = 0.8, 0.9, 1e-8
 #: Fewest steps that are worth recording as a CUDA graph, which costs about three.
 _FEWEST_REPLAYED = 8
 
-#: Numbers in the images of all candidates, at most: 64 MB.
-_CANDIDATE_VALUES = 2**24
+#: Numbers in the images that are kept at once, all candidates for one, at most: 64 MB.
+_KEPT_VALUES = 2**24
 
 
 class Candidates(NamedTuple):
@@ -152,9 +152,9 @@ def explore(generator, discriminator, z, n_starts, encoder=None, recognizer=None
     return Candidates(z, similarity, coordinates, encoder, recognizer, exact_batches)
 
 
-def n_candidates_that_fit(n_candidates, n_values):
-    """How many candidates are kept of images with so many numbers."""
-    return max(1, min(n_candidates, _CANDIDATE_VALUES // n_values))
+def n_images_that_fit(n_images, n_values):
+    """How many images with so many numbers are kept at once, of so many."""
+    return max(1, min(n_images, _KEPT_VALUES // n_values))
 
 
 @torch.enable_grad()

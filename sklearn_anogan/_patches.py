@@ -10,7 +10,6 @@ import torch
 from sklearn.base import (
     BaseEstimator,
     MetaEstimatorMixin,
-    OutlierMixin,
     _fit_context,
     clone,
 )
@@ -25,7 +24,7 @@ from tqdm import tqdm
 from ._detector import AnoGANDetector
 from ._shared import (
     MOST_HELD_OUT,
-    MapThresholdMixin,
+    ImageDetectorMixin,
     hold_out,
     own_random_state,
     threshold,
@@ -38,7 +37,7 @@ __all__ = ["PatchDetector"]
 _BLOCK_VALUES = 2**20
 
 
-class PatchDetector(MapThresholdMixin, MetaEstimatorMixin, OutlierMixin, BaseEstimator):
+class PatchDetector(ImageDetectorMixin, MetaEstimatorMixin, BaseEstimator):
     """Detect anomalies in large images with an outlier detector for their patches.
 
     `fit` draws patches at random places of normal images and fits a detector to them.
@@ -213,7 +212,7 @@ class PatchDetector(MapThresholdMixin, MetaEstimatorMixin, OutlierMixin, BaseEst
             rows = _draw_patches(images, training, patch_shape, self.n_patches, rng)
         else:
             vars(self).pop("n_channels_", None)
-            rows = images
+            rows = images[training]
         detector.set_params(
             **{
                 name: of_patches[name.split("__")[-1]]
@@ -253,36 +252,6 @@ class PatchDetector(MapThresholdMixin, MetaEstimatorMixin, OutlierMixin, BaseEst
         self._validate_params()  # some may have been set since `fit`
         images = self._check_images(X, reset=False)
         return self._score(images, np.arange(len(images)))
-
-    def decision_function(self, X):
-        """Score images relative to the threshold: ``score_samples(X) - offset_``.
-
-        Parameters
-        ----------
-        X : array-like or list of n images
-            In one of the forms of the Notes.
-
-        Returns
-        -------
-        scores : ndarray of shape (n,), float64
-            Negative for anomalies.
-        """
-        return self.score_samples(X) - self.offset_
-
-    def predict(self, X):
-        """Tell normal images from anomalies.
-
-        Parameters
-        ----------
-        X : array-like or list of n images
-            In one of the forms of the Notes.
-
-        Returns
-        -------
-        labels : ndarray of shape (n,), int
-            1 for normal images, -1 for anomalies.
-        """
-        return np.where(self.decision_function(X) < 0, -1, 1)
 
     def anomaly_map(self, X):
         """Show where images are anomalous.

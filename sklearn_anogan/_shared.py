@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from numbers import Real
 
 import numpy as np
+from sklearn.base import OutlierMixin
 from sklearn.utils import check_random_state, check_scalar
 
 #: Share of held-out images that ``contamination="auto"`` leaves below the threshold.
@@ -16,8 +17,38 @@ AUTO_CONTAMINATION = 0.05
 LEAST_HELD_OUT, MOST_HELD_OUT, FEW_IMAGES = 10, 1000, 40
 
 
-class MapThresholdMixin:
-    """A threshold for detectors that have an `anomaly_map`."""
+class ImageDetectorMixin(OutlierMixin):
+    """What follows from `score_samples`, `offset_` and `anomaly_map`."""
+
+    def decision_function(self, X):
+        """Score images relative to the threshold: ``score_samples(X) - offset_``.
+
+        Parameters
+        ----------
+        X : array-like of n images
+            As `score_samples` takes them.
+
+        Returns
+        -------
+        scores : ndarray of shape (n,), float64
+            Negative for anomalies.
+        """
+        return self.score_samples(X) - self.offset_
+
+    def predict(self, X):
+        """Tell normal images from anomalies.
+
+        Parameters
+        ----------
+        X : array-like of n images
+            As `score_samples` takes them.
+
+        Returns
+        -------
+        labels : ndarray of shape (n,), int
+            1 for normal images, -1 for anomalies.
+        """
+        return np.where(self.decision_function(X) < 0, -1, 1)
 
     def map_threshold(self, X, false_positive_rate=0.01):
         """Find the threshold that makes a mask of an anomaly map.

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from sklearn.ensemble import IsolationForest
+from sklearn.exceptions import NotFittedError
 
 from sklearn_anogan import AnoGANDetector, PatchDetector
 from sklearn_anogan.inspection import (
@@ -268,3 +269,32 @@ def test_memorization_by_hand(fitted, zeros):
 def test_memorization_of_other_images(fitted, zeros):
     with pytest.raises(ValueError, match="expects images of shape"):
         memorization_test(fitted, zeros[:, :6], zeros)
+
+
+# Bad input
+
+
+def test_not_fitted(zeros):
+    detector = AnoGANDetector()
+    for ask in (
+        lambda: memorization_test(detector, zeros, zeros),
+        lambda: TrainingDisplay.from_estimator(detector),
+        lambda: LatentWalkDisplay.from_estimator(detector),
+        lambda: LatentSearchDisplay.from_estimator(detector, zeros[0]),
+        lambda: AnomalyMapDisplay.from_estimator(detector, zeros[:2]),
+    ):
+        with pytest.raises(NotFittedError):
+            ask()
+
+
+def test_bad_numbers(fitted, zeros):
+    with pytest.raises(ValueError, match="n_walks == 0, must be >= 1"):
+        LatentWalkDisplay.from_estimator(fitted, n_walks=0)
+    with pytest.raises(ValueError, match="n_steps == 1, must be >= 2"):
+        LatentWalkDisplay.from_estimator(fitted, n_steps=1)
+    with pytest.raises(ValueError, match="steps must be one or more"):
+        LatentSearchDisplay.from_estimator(fitted, zeros[0], steps=[])
+    with pytest.raises(ValueError, match="inconsistent numbers"):
+        AnomalyMapDisplay.from_predictions(zeros[:2], zeros[:2], masks=zeros[:1])
+    with pytest.raises(ValueError, match="inconsistent numbers"):
+        AnomalyMapDisplay.from_predictions(zeros[:2], zeros[:3])

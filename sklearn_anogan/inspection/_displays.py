@@ -2,10 +2,13 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Figures in scikit-learn's Display convention; matplotlib only when one is drawn."""
 
+from numbers import Integral
+
 import numpy as np
 import torch
-from sklearn.utils import check_array, check_consistent_length
+from sklearn.utils import check_array, check_consistent_length, check_scalar
 from sklearn.utils._optional_dependencies import check_matplotlib_support
+from sklearn.utils.validation import check_is_fitted
 
 from .._shared import own_random_state
 
@@ -153,7 +156,7 @@ class AnomalyMapDisplay:
         self : AnomalyMapDisplay
         """
         check_matplotlib_support(f"{type(self).__name__}.plot")
-        check_consistent_length(self.images, self.maps)
+        check_consistent_length(self.images, self.maps, self.masks, self.scores)
         rows = {"image": self.images}
         if self.reconstructions is not None:
             check_consistent_length(self.images, self.reconstructions)
@@ -387,6 +390,7 @@ class TrainingDisplay:
         -------
         display : TrainingDisplay
         """
+        check_is_fitted(detector)
         return cls(detector.history_).plot()
 
     def plot(self):
@@ -484,9 +488,13 @@ class LatentSearchDisplay:
         -------
         display : LatentSearchDisplay
         """
-        X = image[None]
+        if len(steps) == 0:
+            raise ValueError("steps must be one or more numbers of gradient steps.")
+        X = image[None] if isinstance(image, torch.Tensor) else np.asarray(image)[None]
         images, losses = [], []
         searching = _copy(detector)
+        if detector.inversion == "encoder":  # which takes no steps
+            searching.set_params(inversion="encoder+search")
         for n_steps in steps:
             searching.set_params(search_steps=n_steps, anomaly_score="anogan")
             images += _to_pictures(searching.reconstruct(X))
@@ -589,6 +597,9 @@ class LatentWalkDisplay:
         -------
         display : LatentWalkDisplay
         """
+        check_is_fitted(detector)
+        check_scalar(n_walks, "n_walks", Integral, min_val=1)
+        check_scalar(n_steps, "n_steps", Integral, min_val=2)
         seed = own_random_state(random_state).randint(2**31 - 1)
         ends = detector._draw(2 * n_walks, seed).unflatten(0, (2, n_walks))
         share = torch.linspace(0, 1, n_steps)[:, None]

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.stats import mannwhitneyu
 from sklearn.neighbors import NearestNeighbors
+from sklearn.utils.validation import check_is_fitted
 
 from .._images import check_images
 from .._shared import own_random_state
@@ -59,6 +60,8 @@ def memorization_test(detector, X_train, X_unseen, *, random_state=None):
 
     Raises
     ------
+    NotFittedError
+        If the detector has not been fitted.
     ValueError
         If images of X have another shape than those of `fit`.
 
@@ -80,6 +83,7 @@ def memorization_test(detector, X_train, X_unseen, *, random_state=None):
     >>> 0 <= result.pvalue <= 1
     True
     """
+    check_is_fitted(detector)
     rng = own_random_state(random_state)
 
     def flat(X):
