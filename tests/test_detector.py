@@ -1113,3 +1113,14 @@ def test_on_a_gpu(zeros, quick):
         detector.set_params(device="cpu").score_samples(zeros),
         rtol=1e-2,
     )
+
+
+@pytest.mark.parametrize(
+    "shape, n_steps",
+    [((28, 28), 10), ((64, 64, 3), 21), ((100, 36), 20), ((8, 8), 10), ((900,), 10)],
+)
+def test_steps_grow_with_the_side(shape, n_steps):
+    detector = AnoGANDetector()
+    detector.image_shape_ = shape
+    assert detector._n_steps() == n_steps
+    assert detector.set_params(search_steps=3)._n_steps() == 3
