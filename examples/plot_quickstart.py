@@ -15,7 +15,6 @@ the ranking with scikit-learn's own detectors, and looks at where images are abn
 # The images are 8 pixels high and wide, with grey levels from 0 to 16. The detector
 # takes them as they are; it learns their range from the training images.
 
-import matplotlib.pyplot as plt
 import numpy as np
 from sklearn.datasets import load_digits
 from sklearn.ensemble import IsolationForest
@@ -25,6 +24,7 @@ from sklearn.neighbors import LocalOutlierFactor
 from sklearn.svm import OneClassSVM
 
 from sklearn_anogan import AnoGANDetector
+from sklearn_anogan.inspection import AnomalyMapDisplay
 
 digits = load_digits()
 images_train, images_test, labels_train, labels_test = train_test_split(
@@ -81,30 +81,22 @@ print(
 # %%
 # See where
 # ---------
-# Each column shows an image, the nearest one that the generator can draw, and the map
-# of their difference. All maps share one colour scale.
+# Each column shows an image with its score, the nearest one that the generator can
+# draw, and over the image the map of their difference, in grey levels, relative to what
+# normal images leave in each place. All maps share one colour scale.
 
 order = np.argsort(scores)
 shown = np.r_[order[:6], order[-6:]]
-rows = {
-    "image": images_test[shown],
-    "nearest\nnormal": detector.reconstruct(images_test[shown]),
-    "anomaly\nmap": detector.anomaly_map(images_test[shown]),
-}
-fig, axes = plt.subplots(3, 12, figsize=(11, 3.6), layout="constrained")
-for axes_row, (name, pictures) in zip(axes, rows.items(), strict=True):
-    is_map = name == "anomaly\nmap"
-    for ax, picture in zip(axes_row, pictures, strict=True):
-        drawn = ax.imshow(
-            picture, vmin=0, vmax=16, cmap="viridis" if is_map else "gray_r"
-        )
-        ax.set(xticks=[], yticks=[])
-    axes_row[0].set_ylabel(name, rotation=0, ha="right", va="center")
-for ax, score in zip(axes[0], scores[shown], strict=True):
-    ax.set_title(f"{score:.2f}", fontsize=9)
-fig.colorbar(drawn, ax=axes[-1], label="grey levels", pad=0.01)
-fig.suptitle("Score and anomaly map of the six most and the six least abnormal digits")
-fig.savefig("quickstart.png", dpi=120)
+display = AnomalyMapDisplay.from_predictions(
+    images_test[shown],
+    detector.anomaly_map(images_test[shown]),
+    reconstructions=detector.reconstruct(images_test[shown]),
+    scores=scores[shown],
+)
+display.figure_.suptitle(
+    "Score and anomaly map of the six most and the six least abnormal digits"
+)
+display.figure_.savefig("quickstart.png", dpi=120)
 print("\nsaved quickstart.png")
 
 # %%

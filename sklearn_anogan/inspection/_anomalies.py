@@ -1,0 +1,338 @@
+# Authors: The sklearn-anogan developers
+# SPDX-License-Identifier: BSD-3-Clause
+"""Displays of what a detector finds; matplotlib only when one is drawn."""
+
+import numpy as np
+from sklearn.utils import check_array, check_consistent_length
+from sklearn.utils._optional_dependencies import check_matplotlib_support
+
+from ._drawing import axes_grid, draw_picture, shared_limits, to_pictures
+
+
+class AnomalyMapDisplay:
+    """Images, the nearest normal ones, and maps of where they are anomalous.
+
+    Use `from_estimator` or `from_predictions` to make one.
+
+    Parameters
+    ----------
+    images : list of n arrays (height, width) or (height, width, channels)
+        The queries.
+
+    maps : list of n arrays (height, width)
+        How anomalous each pixel is.
+
+    reconstructions : list of n arrays shaped like the images, default=None
+        The nearest normal images.
+
+    masks : list of n arrays (height, width), default=None
+        True where an image is known to be anomalous.
+
+    scores : array of shape (n,), default=None
+        Written above the images.
+
+    Attributes
+    ----------
+    figure_ : matplotlib Figure
+
+    axes_ : ndarray of matplotlib Axes, of shape (2 or 3, n)
+        With ``image``, ``nearest`` if there are reconstructions, and ``map`` in rows.
+
+    images_, maps_ : lists of n matplotlib AxesImages
+        The queries, and the maps over them.
+
+    contours_ : list of matplotlib QuadContourSets
+        Of the masks that are not empty.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn_anogan import AnoGANDetector
+    >>> from sklearn_anogan.inspection import AnomalyMapDisplay
+    >>> images = load_digits().images[:60]
+    >>> detector = AnoGANDetector(max_epochs=2, random_state=0).fit(images)
+    >>> display = AnomalyMapDisplay.from_estimator(detector, images[:4])
+    >>> display.axes_.shape
+    (3, 4)
+    """
+
+    def __init__(self, images, maps, *, reconstructions=None, masks=None, scores=None):
+        self.images = images
+        self.maps = maps
+        self.reconstructions = reconstructions
+        self.masks = masks
+        self.scores = scores
+
+    @classmethod
+    def from_estimator(cls, detector, X, *, masks=None, **kwargs):
+        """Search the nearest normal images and draw the maps.
+
+        Parameters
+        ----------
+        detector : AnoGANDetector or PatchDetector
+            Fitted to images.
+
+        X : array-like, tensor or list of n images
+            In any layout that the detector takes but flattened.
+
+        masks : array-like of shape (n, height, width) or list, default=None
+            True where an image is known to be anomalous: the contour is drawn.
+
+        **kwargs
+            Of `plot`.
+
+        Returns
+        -------
+        display : AnomalyMapDisplay
+        """
+        reconstructions = None
+        if hasattr(detector, "reconstruct"):
+            reconstructions = to_pictures(detector.reconstruct(X))
+        display = cls(
+            to_pictures(X),
+            to_pictures(detector.anomaly_map(X)),
+            reconstructions=reconstructions,
+            masks=masks,
+            scores=detector.score_samples(X),
+        )
+        return display.plot(**kwargs)
+
+    @classmethod
+    def from_predictions(
+        cls, images, maps, *, reconstructions=None, masks=None, scores=None, **kwargs
+    ):
+        """Draw maps that are known.
+
+        Parameters
+        ----------
+        images, maps, reconstructions, masks, scores
+            As of the class.
+
+        **kwargs
+            Of `plot`.
+
+        Returns
+        -------
+        display : AnomalyMapDisplay
+        """
+        if reconstructions is not None:
+            reconstructions = to_pictures(reconstructions)
+        display = cls(
+            to_pictures(images),
+            to_pictures(maps),
+            reconstructions=reconstructions,
+            masks=masks,
+            scores=scores,
+        )
+        return display.plot(**kwargs)
+
+    def plot(self, *, vmax=None, cmap="inferno", alpha=0.75, colorbar=True):
+        """Draw the figure.
+
+        Parameters
+        ----------
+        vmax : float, default=None
+            Upper end of the maps' one colour scale, whose lower end is 0. None for the
+            largest value of all maps.
+
+        cmap : str or matplotlib Colormap, default="inferno"
+            Of the maps.
+
+        alpha : float in [0, 1], default=0.75
+            How much the maps cover the images beneath.
+
+        colorbar : bool, default=True
+            Whether to explain the colours.
+
+        Returns
+        -------
+        self : AnomalyMapDisplay
+        """
+        check_matplotlib_support(f"{type(self).__name__}.plot")
+        check_consistent_length(self.images, self.maps, self.masks, self.scores)
+        rows = {"image": self.images}
+        if self.reconstructions is not None:
+            check_consistent_length(self.images, self.reconstructions)
+            rows["nearest\nnormal"] = self.reconstructions
+        rows["anomaly\nmap"] = self.images
+        self.figure_, self.axes_ = axes_grid(len(rows), len(self.images))
+        limits = shared_limits(self.images)
+        drawn = [
+            [
+                draw_picture(ax, picture, *limits)
+                for ax, picture in zip(axes, pictures, strict=True)
+            ]
+            for axes, pictures in zip(self.axes_, rows.values(), strict=True)
+        ]
+        self.images_ = drawn[0]
+        if vmax is None:
+            vmax = max(float(np.max(each)) for each in self.maps) or 1.0
+        self.maps_, self.contours_ = [], []
+        for i, (ax, each) in enumerate(zip(self.axes_[-1], self.maps, strict=True)):
+            shown = ax.imshow(each, cmap=cmap, vmin=0, vmax=vmax, alpha=alpha)
+            self.maps_.append(shown)
+            if self.masks is not None and np.any(self.masks[i]):
+                mask = np.asarray(self.masks[i], dtype=float)
+                contour = ax.contour(mask, [0.5], colors="cyan", linewidths=0.8)
+                self.contours_.append(contour)
+        for ax, name in zip(self.axes_[:, 0], rows, strict=True):
+            ax.set_ylabel(name, rotation=0, ha="right", va="center")
+        if self.scores is not None:
+            for ax, score in zip(self.axes_[0], self.scores, strict=True):
+                ax.set_title(f"{score:.3g}", fontsize=9)
+        if colorbar:
+            bar = self.figure_.colorbar(self.maps_[-1], ax=self.axes_[-1], pad=0.01)
+            bar.set_label("anomaly")
+        return self
+
+
+class ScoreHistogramDisplay:
+    """How the scores of normal and anomalous images are spread.
+
+    Use `from_estimator` or `from_predictions` to make one.
+
+    Parameters
+    ----------
+    scores : array of shape (n,)
+        The lower, the more abnormal.
+
+    y : array of shape (n,), default=None
+        1 for normal images and -1 for anomalies.
+
+    threshold : float, default=None
+        Scores below it are taken for anomalies.
+
+    Attributes
+    ----------
+    figure_, ax_ : matplotlib Figure and Axes
+
+    bars_ : dict
+        "normal" and "anomalous", or "all" -> their bars.
+
+    line_ : matplotlib Line2D or None
+        The threshold.
+
+    Examples
+    --------
+    >>> from sklearn_anogan.inspection import ScoreHistogramDisplay
+    >>> display = ScoreHistogramDisplay.from_predictions(
+    ...     [-3.0, -2.5, -0.5, -0.2], [-1, -1, 1, 1], threshold=-1.0
+    ... )
+    >>> sorted(display.bars_)
+    ['anomalous', 'normal']
+    """
+
+    def __init__(self, scores, *, y=None, threshold=None):
+        self.scores = scores
+        self.y = y
+        self.threshold = threshold
+
+    @classmethod
+    def from_estimator(cls, detector, X, y=None, **kwargs):
+        """Score images and draw the histogram, with the detector's threshold.
+
+        Parameters
+        ----------
+        detector : outlier detector
+            Fitted; any of scikit-learn's.
+
+        X : array-like of n samples
+            As the detector takes them.
+
+        y : array-like of shape (n,), default=None
+            1 for normal samples and -1 for anomalies.
+
+        **kwargs
+            Of `plot`.
+
+        Returns
+        -------
+        display : ScoreHistogramDisplay
+        """
+        threshold = getattr(detector, "offset_", None)
+        if threshold is not None:
+            threshold = float(np.squeeze(threshold))
+        scores = detector.score_samples(X)
+        return cls.from_predictions(scores, y, threshold=threshold, **kwargs)
+
+    @classmethod
+    def from_predictions(cls, scores, y=None, *, threshold=None, **kwargs):
+        """Draw the histogram of scores that are known.
+
+        Parameters
+        ----------
+        scores : array-like of shape (n,)
+            The lower, the more abnormal.
+
+        y : array-like of shape (n,), default=None
+            1 for normal samples and -1 for anomalies.
+
+        threshold : float, default=None
+            Scores below it are taken for anomalies.
+
+        **kwargs
+            Of `plot`.
+
+        Returns
+        -------
+        display : ScoreHistogramDisplay
+
+        Raises
+        ------
+        ValueError
+            If `y` has other values than 1 and -1, or another length than the scores.
+        """
+        scores = check_array(scores, ensure_2d=False, input_name="scores")
+        if y is not None:
+            check_consistent_length(scores, y)
+            y = np.asarray(y)
+            if not np.isin(y, (-1, 1)).all():
+                raise ValueError(
+                    "y must be 1 for normal samples and -1 for anomalies, got the "
+                    f"values {np.unique(y).tolist()}."
+                )
+        return cls(scores, y=y, threshold=threshold).plot(**kwargs)
+
+    def plot(self, ax=None, *, bins=40):
+        """Draw the histogram.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, default=None
+            Where to; None makes a new figure.
+
+        bins : int, default=40
+            Of the whole range of scores.
+
+        Returns
+        -------
+        self : ScoreHistogramDisplay
+        """
+        check_matplotlib_support(f"{type(self).__name__}.plot")
+        self.ax_, self.figure_ = _one_axes(ax)
+        edges = np.histogram_bin_edges(self.scores, bins)
+        groups = {"all": np.ones(len(self.scores), bool)}
+        if self.y is not None:
+            groups = {"normal": self.y == 1, "anomalous": self.y == -1}
+        self.bars_ = {}
+        for (name, chosen), color in zip(groups.items(), ("C0", "C3"), strict=False):
+            label = f"{name} ({chosen.sum()})"
+            _, _, self.bars_[name] = self.ax_.hist(
+                self.scores[chosen], edges, color=color, alpha=0.6, label=label
+            )
+        self.line_ = None
+        if self.threshold is not None:
+            self.line_ = self.ax_.axvline(
+                self.threshold, color="k", linestyle="--", label="threshold"
+            )
+        self.ax_.set(xlabel="score (lower is more abnormal)", ylabel="images")
+        self.ax_.legend()
+        return self
+
+
+def _one_axes(ax):
+    import matplotlib.pyplot as plt
+
+    if ax is None:
+        _, ax = plt.subplots(layout="constrained")
+    return ax, ax.figure

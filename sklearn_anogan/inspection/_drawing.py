@@ -1,0 +1,60 @@
+# Authors: The sklearn-anogan developers
+# SPDX-License-Identifier: BSD-3-Clause
+"""How images are drawn: layouts, channels, one range of grey levels, grids."""
+
+import numpy as np
+import torch
+
+#: Side of an image in a row of several, in inches.
+CELL = 1.3
+
+
+def to_pictures(X):
+    """Images in any layout as a list of arrays (h, w) or (h, w, channels)."""
+    pictures = []
+    for image in X:
+        if isinstance(image, torch.Tensor):
+            image = image.detach().cpu()
+            image = (image.movedim(0, -1) if image.ndim == 3 else image).numpy()
+        image = np.asarray(image)
+        if image.ndim not in (2, 3):
+            raise ValueError(
+                f"Cannot draw images of the shape {image.shape}: they must be (height, "
+                "width) or (height, width, channels). Reshape flattened ones."
+            )
+        pictures.append(image[..., 0] if image.shape[2:] == (1,) else image)
+    return pictures
+
+
+def shared_limits(pictures):
+    """The range of grey levels or colours that all pictures share."""
+    if all(picture.dtype == np.uint8 for picture in pictures):
+        return 0, 255
+    low = min(float(np.min(picture)) for picture in pictures)
+    high = max(float(np.max(picture)) for picture in pictures)
+    return low, high if high > low else low + 1
+
+
+def draw_picture(ax, picture, low, high):
+    """A picture in grey or in colours; of other channel counts, their mean."""
+    ax.set(xticks=[], yticks=[])
+    if picture.ndim == 3 and picture.shape[2] in (3, 4):
+        picture = np.clip((picture.astype(float) - low) / (high - low), 0, 1)
+        return ax.imshow(picture)
+    if picture.ndim == 3:
+        picture = picture.mean(axis=2)
+    return ax.imshow(picture, cmap="gray", vmin=low, vmax=high)
+
+
+def axes_grid(n_rows, n_columns):
+    import matplotlib.pyplot as plt
+
+    width = max(3.5, CELL * n_columns + 1)
+    cell = (width - 1) / n_columns
+    return plt.subplots(
+        n_rows,
+        n_columns,
+        figsize=(width, min(cell, 2.5) * n_rows + 0.4),
+        layout="constrained",
+        squeeze=False,
+    )

@@ -1,0 +1,305 @@
+# Authors: The sklearn-anogan developers
+# SPDX-License-Identifier: BSD-3-Clause
+"""Displays of what a detector has learned; matplotlib only when one is drawn."""
+
+import copy
+from numbers import Integral
+
+import numpy as np
+import torch
+from sklearn.utils import check_scalar
+from sklearn.utils._optional_dependencies import check_matplotlib_support
+from sklearn.utils.validation import check_is_fitted
+
+from .._shared import own_random_state
+from ._drawing import CELL, axes_grid, draw_picture, shared_limits, to_pictures
+
+
+class TrainingDisplay:
+    """Losses and the diversity of generated images, epoch by epoch.
+
+    Use `from_estimator` to make one.
+
+    Parameters
+    ----------
+    history : skorch History or list of dicts
+        The detector's ``history_``.
+
+    Attributes
+    ----------
+    figure_ : matplotlib Figure
+
+    axes_ : ndarray of three matplotlib Axes
+        Losses; probabilities D(x) and D(G(z)); diversity.
+
+    lines_ : dict
+        Name in the history -> matplotlib Line2D.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn_anogan import AnoGANDetector
+    >>> from sklearn_anogan.inspection import TrainingDisplay
+    >>> detector = AnoGANDetector(max_epochs=3, random_state=0)
+    >>> detector = detector.fit(load_digits().images[:60])
+    >>> sorted(TrainingDisplay.from_estimator(detector).lines_)[:3]
+    ['d_fake', 'd_real', 'discriminator_loss']
+    """
+
+    _PANELS = (
+        ("loss", ("discriminator_loss", "generator_loss", "recognition_loss")),
+        ("probability of being real", ("d_real", "d_fake")),
+        ("diversity of generated images", ("diversity",)),
+    )
+
+    def __init__(self, history):
+        self.history = history
+
+    @classmethod
+    def from_estimator(cls, detector):
+        """Draw the history of a fit.
+
+        Parameters
+        ----------
+        detector : AnoGANDetector
+            Fitted.
+
+        Returns
+        -------
+        display : TrainingDisplay
+        """
+        check_is_fitted(detector)
+        return cls(detector.history_).plot()
+
+    def plot(self):
+        """Draw the figure.
+
+        Returns
+        -------
+        self : TrainingDisplay
+        """
+        check_matplotlib_support(f"{type(self).__name__}.plot")
+        import matplotlib.pyplot as plt
+
+        self.figure_, self.axes_ = plt.subplots(
+            1, 3, figsize=(11, 3), layout="constrained"
+        )
+        epochs = np.arange(1, len(self.history) + 1)
+        self.lines_ = {}
+        for ax, (title, names) in zip(self.axes_, self._PANELS, strict=True):
+            for name in names:
+                values = [epoch[name] for epoch in self.history]
+                (self.lines_[name],) = ax.plot(epochs, values, label=name)
+            ax.set(title=title, xlabel="epoch", ylim=(0, None))
+            ax.legend(fontsize=8)
+        self.axes_[1].axhline(0.5, color="0.8", zorder=0)
+        self.axes_[2].axhline(1, color="0.8", zorder=0)
+        return self
+
+
+class LatentSearchDisplay:
+    """Images along the latent search, and the loss falling.
+
+    Use `from_estimator` to make one.
+
+    Parameters
+    ----------
+    image : array (height, width) or (height, width, channels)
+        The query.
+
+    steps : array of shape (n_shown,)
+        Gradient steps taken.
+
+    images : list of n_shown arrays shaped like the image
+        The nearest generated images after so many steps.
+
+    losses : array of shape (n_shown,)
+        Their residual terms.
+
+    Attributes
+    ----------
+    figure_ : matplotlib Figure
+
+    axes_ : ndarray of n_shown + 1 matplotlib Axes
+        The generated images and the query.
+
+    ax_ : matplotlib Axes
+        Of the loss.
+
+    line_ : matplotlib Line2D
+        The loss.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn_anogan import AnoGANDetector
+    >>> from sklearn_anogan.inspection import LatentSearchDisplay
+    >>> images = load_digits().images[:60]
+    >>> detector = AnoGANDetector(max_epochs=2, random_state=0).fit(images)
+    >>> display = LatentSearchDisplay.from_estimator(detector, images[0], steps=[0, 5])
+    >>> display.losses.shape
+    (2,)
+    """
+
+    def __init__(self, image, steps, images, losses):
+        self.image = image
+        self.steps = steps
+        self.images = images
+        self.losses = losses
+
+    @classmethod
+    def from_estimator(cls, detector, image, *, steps=(0, 1, 2, 5, 10, 25, 50, 100)):
+        """Search one image with ever more steps.
+
+        Parameters
+        ----------
+        detector : AnoGANDetector
+            Fitted to images; it is left as it is.
+
+        image : array (height, width) or (height, width, channels), or tensor
+            The query.
+
+        steps : list of int
+            After how many gradient steps to look, ascending.
+
+        Returns
+        -------
+        display : LatentSearchDisplay
+        """
+        if len(steps) == 0:
+            raise ValueError("steps must be one or more numbers of gradient steps.")
+        X = image[None] if isinstance(image, torch.Tensor) else np.asarray(image)[None]
+        images, losses = [], []
+        searching = copy.copy(detector)
+        if detector.inversion == "encoder":  # which takes no steps
+            searching.set_params(inversion="encoder+search")
+        for n_steps in steps:
+            searching.set_params(search_steps=n_steps, anomaly_score="anogan")
+            images += to_pictures(searching.reconstruct(X))
+            losses.append(searching.score_terms(X).residual[0])
+        (picture,) = to_pictures(X)
+        return cls(picture, np.asarray(steps), images, np.asarray(losses)).plot()
+
+    def plot(self):
+        """Draw the figure.
+
+        Returns
+        -------
+        self : LatentSearchDisplay
+        """
+        check_matplotlib_support(f"{type(self).__name__}.plot")
+        import matplotlib.pyplot as plt
+
+        n = len(self.images) + 1
+        self.figure_ = plt.figure(
+            figsize=(max(5, CELL * n), 2 * CELL + 1.6), layout="constrained"
+        )
+        grid = self.figure_.add_gridspec(2, n, height_ratios=[1, 1.4])
+        self.axes_ = np.array([self.figure_.add_subplot(grid[0, i]) for i in range(n)])
+        limits = shared_limits([self.image])
+        titles = [f"{step} step{'' if step == 1 else 's'}" for step in self.steps]
+        for ax, picture, title in zip(
+            self.axes_,
+            [*self.images, self.image],
+            [*titles, "query"],
+            strict=True,
+        ):
+            draw_picture(ax, picture, *limits)
+            ax.set_title(title, fontsize=9)
+        self.ax_ = self.figure_.add_subplot(grid[1, :])
+        (self.line_,) = self.ax_.plot(self.steps, self.losses, "o-")
+        self.ax_.set(xlabel="gradient steps", ylabel="residual")
+        self.ax_.set_ylim(0, 1.1 * np.max(self.losses))
+        return self
+
+
+class LatentWalkDisplay:
+    """Generated images on the way from one latent code to another.
+
+    A generator that has learned what its images have in common changes them smoothly;
+    one that has memorised them jumps from one to the next (Radford et al. 2016, section
+    6.1). Use `from_estimator` to make one.
+
+    Parameters
+    ----------
+    walks : list of n_walks lists of n_steps arrays
+        Images (height, width) or (height, width, channels).
+
+    Attributes
+    ----------
+    figure_ : matplotlib Figure
+
+    axes_ : ndarray of matplotlib Axes, of shape (n_walks, n_steps)
+
+    images_ : list of n_walks * n_steps matplotlib AxesImages
+
+    References
+    ----------
+    A. Radford, L. Metz, S. Chintala, "Unsupervised representation learning with deep
+    convolutional generative adversarial networks", 2016.
+    :doi:`10.48550/arXiv.1511.06434`
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn_anogan import AnoGANDetector
+    >>> from sklearn_anogan.inspection import LatentWalkDisplay
+    >>> images = load_digits().images[:60]
+    >>> detector = AnoGANDetector(max_epochs=2, random_state=0).fit(images)
+    >>> LatentWalkDisplay.from_estimator(detector, n_walks=2, n_steps=5).axes_.shape
+    (2, 5)
+    """
+
+    def __init__(self, walks):
+        self.walks = walks
+
+    @classmethod
+    def from_estimator(cls, detector, *, n_walks=4, n_steps=10, random_state=None):
+        """Walk between random codes.
+
+        Parameters
+        ----------
+        detector : AnoGANDetector
+            Fitted to images.
+
+        n_walks : int, default=4
+            Walks, one in each row.
+
+        n_steps : int, default=10
+            Images of a walk, both ends among them.
+
+        random_state : int, RandomState instance or None, default=None
+            Decides the ends.
+
+        Returns
+        -------
+        display : LatentWalkDisplay
+        """
+        check_is_fitted(detector)
+        check_scalar(n_walks, "n_walks", Integral, min_val=1)
+        check_scalar(n_steps, "n_steps", Integral, min_val=2)
+        seed = own_random_state(random_state).randint(2**31 - 1)
+        ends = detector._draw(2 * n_walks, seed).unflatten(0, (2, n_walks))
+        share = torch.linspace(0, 1, n_steps)[:, None]
+        walks = [
+            to_pictures(detector._generate(torch.lerp(begin, end, share)))
+            for begin, end in zip(*ends, strict=True)
+        ]
+        return cls(walks).plot()
+
+    def plot(self):
+        """Draw the figure.
+
+        Returns
+        -------
+        self : LatentWalkDisplay
+        """
+        check_matplotlib_support(f"{type(self).__name__}.plot")
+        self.figure_, self.axes_ = axes_grid(len(self.walks), len(self.walks[0]))
+        pictures = [picture for walk in self.walks for picture in walk]
+        limits = shared_limits(pictures)
+        self.images_ = [
+            draw_picture(ax, picture, *limits)
+            for ax, picture in zip(self.axes_.ravel(), pictures, strict=True)
+        ]
+        return self
