@@ -73,6 +73,7 @@ display = AnomalyMapDisplay.from_predictions(
 )
 for ax, kind in zip(display.axes_[0], new.kinds[shown], strict=True):
     ax.set_title(kind, fontsize=8)
+display.figure_.suptitle("Anomaly maps of new scans; contours show the truth")
 display.figure_.savefig("retina_patches.png", dpi=120)
 print("\nsaved retina_patches.png")
 

@@ -155,7 +155,9 @@ class AnomalyMapDisplay:
             check_consistent_length(self.images, self.reconstructions)
             rows["nearest\nnormal"] = self.reconstructions
         rows["anomaly\nmap"] = self.images
-        self.figure_, self.axes_ = axes_grid(len(rows), len(self.images))
+        self.figure_, self.axes_ = axes_grid(
+            len(rows), len(self.images), self.images[0]
+        )
         limits = shared_limits(self.images)
         drawn = [
             [

@@ -46,15 +46,17 @@ def draw_picture(ax, picture, low, high):
     return ax.imshow(picture, cmap="gray", vmin=low, vmax=high)
 
 
-def axes_grid(n_rows, n_columns):
+def axes_grid(n_rows, n_columns, picture):
+    """Axes for pictures that are shaped about like this one."""
     import matplotlib.pyplot as plt
 
     width = max(3.5, CELL * n_columns + 1)
     cell = (width - 1) / n_columns
+    aspect = np.clip(picture.shape[0] / picture.shape[1], 0.3, 3)
     return plt.subplots(
         n_rows,
         n_columns,
-        figsize=(width, min(cell, 2.5) * n_rows + 0.4),
+        figsize=(width, (min(cell, 2.5) * aspect + 0.1) * n_rows + 0.4),
         layout="constrained",
         squeeze=False,
     )

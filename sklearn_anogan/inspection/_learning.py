@@ -295,7 +295,9 @@ class LatentWalkDisplay:
         self : LatentWalkDisplay
         """
         check_matplotlib_support(f"{type(self).__name__}.plot")
-        self.figure_, self.axes_ = axes_grid(len(self.walks), len(self.walks[0]))
+        self.figure_, self.axes_ = axes_grid(
+            len(self.walks), len(self.walks[0]), self.walks[0][0]
+        )
         pictures = [picture for walk in self.walks for picture in walk]
         limits = shared_limits(pictures)
         self.images_ = [
