@@ -107,7 +107,7 @@ ax.set_xticks(grid["detect__search_steps"], grid["detect__search_steps"])
 ax.minorticks_off()
 ax.set(xlabel="search_steps", ylabel="AUROC, mean over the folds")
 ax.set_title("Tuning the search and the score")
-ax.legend()
+ax.legend(loc="center right")
 fig.savefig("pipeline_gridsearch.png", dpi=120)
 print("saved pipeline_gridsearch.png")
 
