@@ -7,6 +7,7 @@ from numbers import Integral, Real
 
 import numpy as np
 import torch
+from scipy.ndimage import zoom
 from sklearn.base import (
     BaseEstimator,
     MetaEstimatorMixin,
@@ -50,8 +51,8 @@ class PatchDetector(ImageDetectorMixin, MetaEstimatorMixin, BaseEstimator):
     detector : outlier detector, default=None
         Any with `score_samples`; it gets patches as rows, flattened with the channels
         last. Where it has a parameter ``image_shape`` that is None, that is set to
-        `patch_shape`; a parameter ``random_state`` that is None is drawn from ours.
-        None stands for an :class:`AnoGANDetector`.
+        theirs; a parameter ``random_state`` that is None is drawn from ours. None
+        stands for an :class:`AnoGANDetector`.
 
     patch_shape : int or tuple (height, width), default=32
         Size of a patch.
@@ -66,6 +67,12 @@ class PatchDetector(ImageDetectorMixin, MetaEstimatorMixin, BaseEstimator):
     aggregation : {"max", "mean"} or float in (0, 1], default="max"
         How patches make up the score of an image: by the most abnormal one, by their
         mean, or by this quantile of how abnormal they are.
+
+    downsampling : int, default=1
+        Patches are shrunk by this factor before the detector gets them, to the means of
+        so many by so many pixels. `patch_shape`, of which it is a divisor, and `stride`
+        stay in pixels of the image: a detector sees more of its surroundings, and with
+        them of large defects, at the same cost.
 
     contamination : "auto" or float in (0, 0.5], default="auto"
         Share of the images of `fit` that lie beyond the threshold of `predict`, in a
@@ -141,6 +148,7 @@ class PatchDetector(ImageDetectorMixin, MetaEstimatorMixin, BaseEstimator):
             StrOptions({"max", "mean"}),
             Interval(Real, 0, 1, closed="right"),
         ],
+        "downsampling": [Interval(Integral, 1, None, closed="left")],
         "contamination": [
             StrOptions({"auto"}),
             Interval(Real, 0, 0.5, closed="right"),
@@ -157,6 +165,7 @@ class PatchDetector(ImageDetectorMixin, MetaEstimatorMixin, BaseEstimator):
         n_patches=10000,
         aggregation="max",
         *,
+        downsampling=1,
         contamination="auto",
         verbose=0,
         random_state=None,
@@ -166,6 +175,7 @@ class PatchDetector(ImageDetectorMixin, MetaEstimatorMixin, BaseEstimator):
         self.stride = stride
         self.n_patches = n_patches
         self.aggregation = aggregation
+        self.downsampling = downsampling
         self.contamination = contamination
         self.verbose = verbose
         self.random_state = random_state
@@ -208,8 +218,11 @@ class PatchDetector(ImageDetectorMixin, MetaEstimatorMixin, BaseEstimator):
         of_patches = {"random_state": int(rng.randint(2**31 - 1))}
         if isinstance(images, _Images):
             self.n_channels_ = images.n_channels
-            of_patches["image_shape"] = (*patch_shape, self.n_channels_)
-            rows = _draw_patches(images, training, patch_shape, self.n_patches, rng)
+            small = tuple(side // self.downsampling for side in patch_shape)
+            of_patches["image_shape"] = (*small, self.n_channels_)
+            rows = _draw_patches(
+                images, training, patch_shape, self.downsampling, self.n_patches, rng
+            )
         else:
             vars(self).pop("n_channels_", None)
             rows = images[training]
@@ -286,7 +299,8 @@ class PatchDetector(ImageDetectorMixin, MetaEstimatorMixin, BaseEstimator):
         patch_window = np.outer(*window).astype(images.dtype)
         for places, answers in self._answers(images, range(len(images)), self._maps_of):
             for (i, *corner), patch_map in zip(places, answers, strict=True):
-                maps[i][_window_at(corner, patch_shape)] += patch_window * patch_map
+                enlarged = _enlarge(patch_map, self.downsampling)
+                maps[i][_window_at(corner, patch_shape)] += patch_window * enlarged
         for one in maps:
             for axis in (0, 1):
                 weights = np.zeros(one.shape[axis], one.dtype)
@@ -344,12 +358,18 @@ class PatchDetector(ImageDetectorMixin, MetaEstimatorMixin, BaseEstimator):
                     [images[i][_window_at(corner, patch_shape)] for i, *corner in block]
                 )
                 images.check_finite(patches, [i for i, *_ in block])
+                patches = _shrink(patches, self.downsampling)
                 yield block, method(patches.reshape(len(block), -1))
                 progress.update(len(block))
 
     def _sizes(self):
         """`patch_shape` and `stride` as pairs, checked."""
         patch_shape = _pair(self.patch_shape, "patch_shape")
+        if any(side % self.downsampling for side in patch_shape):
+            raise ValueError(
+                f"patch_shape={self.patch_shape!r} is no multiple of downsampling="
+                f"{self.downsampling!r}."
+            )
         if self.stride is None:
             return patch_shape, tuple(max(1, side // 2) for side in patch_shape)
         stride = _pair(self.stride, "stride")
@@ -463,22 +483,49 @@ def _on_cpu(X):
     return X.detach().cpu() if isinstance(X, torch.Tensor) else X
 
 
-def _draw_patches(images, index, patch_shape, n_patches, rng):
+def _draw_patches(images, index, patch_shape, downsampling, n_patches, rng):
     """Patches at random places of the images, as rows (n_patches, n_values)."""
+    small = [side // downsampling for side in patch_shape]
     free = np.array([images.shape(i)[:2] for i in index]) - patch_shape + 1
     n_places = free.prod(axis=1)
     counts = rng.multinomial(n_patches, n_places / n_places.sum())
-    patches = np.empty((n_patches, *patch_shape, images.n_channels), images.patch_dtype)
+    dtype = (
+        _dtype_of_means(images.patch_dtype) if downsampling > 1 else images.patch_dtype
+    )
+    patches = np.empty((n_patches, *small, images.n_channels), dtype)
     drawn = 0
     for i, (n_down, n_right), count in zip(index, free, counts, strict=True):
         image = images[i]
         corners = rng.randint((n_down, n_right), size=(count, 2))
-        begun = drawn
         for corner in corners:
-            patches[drawn] = image[_window_at(corner, patch_shape)]
+            patch = image[_window_at(corner, patch_shape)][np.newaxis]
+            images.check_finite(patch, [i])
+            patches[drawn] = _shrink(patch, downsampling)[0]
             drawn += 1
-        images.check_finite(patches[begun:drawn], [i] * count)
     return patches.reshape(n_patches, -1)
+
+
+def _shrink(patches, factor):
+    """Patches (n, height, width, channels) to the means of blocks of pixels."""
+    if factor == 1:
+        return patches
+    n, height, width, n_channels = patches.shape
+    blocks = (n, height // factor, factor, width // factor, factor, n_channels)
+    means = patches.reshape(blocks).mean((2, 4))
+    if patches.dtype.kind in "iu":  # uint8 stays what says that the range is 0 to 255
+        means = np.rint(means)
+    return means.astype(_dtype_of_means(patches.dtype))
+
+
+def _dtype_of_means(dtype):
+    return dtype if dtype.kind != "b" else np.dtype(np.float32)
+
+
+def _enlarge(patch_map, factor):
+    """The map of a shrunk patch in the pixels of the image, interpolated."""
+    if factor == 1 or patch_map.size == 1:  # a score is the same everywhere
+        return patch_map
+    return zoom(patch_map, factor, order=1, mode="nearest", grid_mode=True)
 
 
 def _begins(length, side, stride):

@@ -46,7 +46,7 @@ def patches_of(image, shape, stride):
     """All patches of an image, by hand: the last ones end with it."""
     tops, lefts = (
         sorted({*range(0, n - side + 1, step), n - side})
-        for n, side, step in zip(image.shape, shape, stride, strict=True)
+        for n, side, step in zip(image.shape[:2], shape, stride, strict=True)
     )
     return [
         image[top : top + shape[0], left : left + shape[1]]
@@ -68,6 +68,52 @@ def test_map_is_aligned(images, patch_shape, stride):
     assert isinstance(maps, list)
     for one, image in zip(maps, images, strict=True):
         np.testing.assert_allclose(one, image, rtol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.uint8, bool])
+def test_shrunk_patches_are_means(rng, dtype):
+    """The detector gets means of blocks, in the units and type of the images."""
+    X = rng.uniform(0, 255, size=(3, 12, 18, 2)).astype(dtype)
+    X[0, :6] = 0
+    detector = PatchDetector(
+        Echo(), (12, 6), 6, n_patches=60, downsampling=3, random_state=0
+    ).fit(X)
+    assert detector.detector_.image_shape == (4, 2, 2)
+    expected = {
+        patch.reshape(4, 3, 2, 3, 2).mean((1, 3)).ravel().round(5).tobytes()
+        for image in X.astype(float)
+        for patch in patches_of(image, (12, 6), (1, 1))
+    }
+    rows = detector.detector_.rows_
+    if dtype is np.uint8:
+        assert rows.dtype == np.uint8
+        means = [np.frombuffer(each).round() for each in expected]
+        assert all((row == means).all(axis=1).any() for row in rows)
+    else:
+        assert rows.dtype == (np.float32 if dtype is bool else dtype)
+        assert {row.astype(float).round(5).tobytes() for row in rows} <= expected
+    largest = [
+        max(p.reshape(4, 3, 2, 3, 2).mean((1, 3)).max() for p in patches)
+        for patches in (patches_of(image, (12, 6), (6, 6)) for image in X.astype(float))
+    ]
+    if dtype is np.uint8:
+        largest = np.round(largest)
+    np.testing.assert_allclose(detector.score_samples(X), -np.array(largest), rtol=1e-6)
+
+
+def test_map_of_shrunk_patches_is_aligned():
+    """What varies slowly comes back as it was, apart from the half block at an edge."""
+    image = np.add.outer(np.arange(40.0), 2 * np.arange(56.0))
+    detector = PatchDetector(Echo(), 24, 4, n_patches=20, downsampling=4).fit([image])
+    (one,) = detector.anomaly_map([image])
+    assert one.shape == image.shape
+    np.testing.assert_allclose(one[8:-8, 8:-8], image[8:-8, 8:-8], atol=0.2)
+    (scores,) = (
+        PatchDetector(NoMaps(), 24, 4, n_patches=20, downsampling=4)
+        .fit([image])
+        .anomaly_map([image])
+    )
+    assert scores.shape == image.shape
 
 
 def test_map_is_smooth():
@@ -306,6 +352,8 @@ def test_other_channels_than_fitted():
         ({"stride": (1, 2, 3)}, "stride must be a whole number"),
         ({"patch_shape": (8, 0)}, "patch_shape must be a whole number"),
         ({"patch_shape": (8.5, 8)}, "patch_shape must be a whole number"),
+        ({"downsampling": 3}, "no multiple of downsampling=3"),
+        ({"downsampling": 0}, "'downsampling' parameter"),
         ({"aggregation": "median"}, "'aggregation' parameter"),
         ({"aggregation": 1.5}, "'aggregation' parameter"),
         ({"n_patches": 1}, "'n_patches' parameter"),
