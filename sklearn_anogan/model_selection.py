@@ -1,0 +1,295 @@
+# Authors: The sklearn-anogan developers
+# SPDX-License-Identifier: BSD-3-Clause
+"""Cross-validation and scorers for detectors that train on normal samples only."""
+
+import warnings
+from numbers import Integral
+
+import numpy as np
+from sklearn.exceptions import UndefinedMetricWarning
+from sklearn.metrics import (
+    average_precision_score,
+    balanced_accuracy_score,
+    f1_score,
+    make_scorer,
+    matthews_corrcoef,
+    precision_score,
+    recall_score,
+    roc_auc_score,
+)
+from sklearn.model_selection import BaseCrossValidator, check_cv
+from sklearn.utils.metadata_routing import get_routing_for_object
+from sklearn.utils.validation import column_or_1d
+
+__all__ = ["InlierSplit", "make_outlier_scorer"]
+
+#: Name -> (metric, method of the detector whose answer it compares with y).
+_METRICS = {
+    "roc_auc": (roc_auc_score, "decision_function"),
+    "average_precision": (average_precision_score, "decision_function"),
+    "f1": (f1_score, "predict"),
+    "precision": (precision_score, "predict"),
+    "recall": (recall_score, "predict"),
+    "balanced_accuracy": (balanced_accuracy_score, "predict"),
+    "matthews_corrcoef": (matthews_corrcoef, "predict"),
+}
+
+
+class InlierSplit(BaseCrossValidator):
+    """Cross-validation that trains on normal samples and tests on both kinds.
+
+    An outlier detector takes what it is fitted to as normal, so that anomalies in a
+    training fold spoil it, and a test fold of one kind only ranks nothing. Folds of
+    this splitter have neither: it leaves the anomalies out of the training folds of
+    another splitter, and insists that each test fold has both kinds.
+
+    Parameters
+    ----------
+    cv : int, splitter or iterable of (train, test), default=5
+        What makes the folds. A number stands for
+        :class:`~sklearn.model_selection.StratifiedKFold` with the normal samples and
+        the anomalies as its classes.
+
+    anomaly_label : int, str or bool, default=-1
+        Label of the anomalies in y; samples of any other label are normal.
+
+    See Also
+    --------
+    make_outlier_scorer : Scorers that know which label is the anomaly.
+
+    Notes
+    -----
+    A search with ``refit=True`` fits the best parameters to all of X in the end, the
+    anomalies included. Use ``refit=False`` and fit them to the normal samples; that is
+    one line, see the example.
+
+    Successive halving draws fewer samples of each fold at first, anomalies perhaps not
+    among them: let it spend another resource, such as ``resource="max_epochs"``, or set
+    ``min_resources`` high enough. Its scores on training folds, which have one kind
+    only, are not defined: turn them off by ``return_train_score=False``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.base import clone
+    >>> from sklearn.ensemble import IsolationForest
+    >>> from sklearn.model_selection import GridSearchCV
+    >>> from sklearn_anogan.model_selection import InlierSplit, make_outlier_scorer
+    >>> rng = np.random.RandomState(0)
+    >>> X = np.r_[rng.normal(size=(90, 2)), rng.uniform(-6, 6, size=(10, 2))]
+    >>> y = np.r_[np.ones(90), -np.ones(10)]
+    >>> search = GridSearchCV(
+    ...     IsolationForest(random_state=0),
+    ...     {"max_features": [1, 2]},
+    ...     cv=InlierSplit(3),
+    ...     scoring=make_outlier_scorer("roc_auc"),
+    ...     refit=False,
+    ... ).fit(X, y)
+    >>> best = clone(search.estimator).set_params(**search.best_params_)
+    >>> best.fit(X[y == 1]).predict([[0, 0], [6, 6]])
+    array([ 1, -1])
+    """
+
+    def __init__(self, cv=5, *, anomaly_label=-1):
+        # What is iterated over might be spent after one time.
+        is_splitter = hasattr(cv, "split") or isinstance(cv, Integral)
+        self.cv = cv if is_splitter else check_cv(cv)
+        self.anomaly_label = anomaly_label
+
+    def split(self, X, y, groups=None):
+        """Make the folds.
+
+        Parameters
+        ----------
+        X : array-like of n samples
+        y : array-like of shape (n,)
+            Tells the anomalies by `anomaly_label`.
+        groups : array-like of shape (n,), default=None
+            For the splitter `cv`.
+
+        Yields
+        ------
+        train : ndarray of int
+            Places of normal samples.
+        test : ndarray of int
+            Places of samples of both kinds.
+
+        Raises
+        ------
+        ValueError
+            If y has not both kinds, or a fold has no normal sample to train on or but
+            one kind to test on.
+        """
+        is_anomaly = _tell_anomalies(y, self.anomaly_label)
+        if is_anomaly.all() or not is_anomaly.any():
+            raise ValueError(
+                f"y has {'only' if is_anomaly.any() else 'no'} anomalies: both kinds "
+                "are needed to test on."
+            )
+        folds = self._splitter(is_anomaly).split(X, is_anomaly, groups)
+        for i, (train, test) in enumerate(folds):
+            # Some splitters hand out masks, others places.
+            train, test = (np.arange(len(is_anomaly))[each] for each in (train, test))
+            train = train[~is_anomaly[train]]
+            n_anomalies = np.count_nonzero(is_anomaly[test])
+            counts = f"{len(test) - n_anomalies} normal samples and {n_anomalies} "
+            if not len(train):
+                raise ValueError(
+                    f"Fold {i} of {self.cv!r} has no normal sample to train on. Use "
+                    "fewer folds, or a splitter that shuffles or stratifies."
+                )
+            if n_anomalies in (0, len(test)):
+                raise ValueError(
+                    f"Fold {i} of {self.cv!r} has {counts}anomalies to test on; both "
+                    "kinds are needed. Use fewer folds, or a splitter that shuffles or "
+                    "stratifies."
+                )
+            yield train, test
+
+    def get_n_splits(self, X=None, y=None, groups=None):
+        """Tell the number of folds.
+
+        Parameters
+        ----------
+        X, y, groups : array-like, default=None
+            As in `split`, for splitters whose number depends on them.
+
+        Returns
+        -------
+        n_splits : int
+        """
+        return self._splitter([0, 1]).get_n_splits(X, y, groups)
+
+    def get_metadata_routing(self):
+        """Tell what `cv` asks for, groups perhaps.
+
+        Returns
+        -------
+        routing : MetadataRequest
+        """
+        return get_routing_for_object(self._splitter([0, 1]))
+
+    def _splitter(self, y):
+        return check_cv(self.cv, y, classifier=True)
+
+
+def make_outlier_scorer(
+    metric="roc_auc", *, anomaly_label=-1, response_method=None, **kwargs
+):
+    """Make a scorer for outlier detectors, with the anomalies as the positive class.
+
+    Metrics of scikit-learn take the larger label for the positive class. If 1 marks
+    anomalies in y, ``scoring="roc_auc"`` turns the ranks of a detector upside down
+    without a word, and ``"average_precision"`` counts the normal samples, of which
+    there are many. This scorer is told which label is the anomaly.
+
+    Parameters
+    ----------
+    metric : str or callable, default="roc_auc"
+        A name: "roc_auc" or "average_precision", of the ranks, or "f1", "precision",
+        "recall", "balanced_accuracy" or "matthews_corrcoef", of the labels of
+        `predict`. Or a function ``metric(is_anomaly, answer)``, the higher, the better:
+        it gets two arrays of shape (n,), the truth as 0 and 1, and how abnormal the
+        detector takes the samples for, or 0 and 1 for its labels.
+
+    anomaly_label : int, str or bool, default=-1
+        Label of the anomalies in y; samples of any other label are normal.
+
+    response_method : {"decision_function", "predict"}, default=None
+        What a function is given, ranks or labels. None knows it of the names, and takes
+        ranks for functions.
+
+    **kwargs
+        Further arguments of the metric. With ``max_fpr=0.1``, "roc_auc" is the area
+        under that part of the curve which has few false alarms only, scaled to .5 for
+        guesses and 1 for perfect ranks (McClish 1989,
+        :doi:`10.1177/0272989X8900900307`).
+
+    Returns
+    -------
+    scorer : callable
+        ``scorer(detector, X, y)``, for the parameter ``scoring`` of scikit-learn's
+        searches and cross-validations, and for any of its outlier detectors.
+
+    Raises
+    ------
+    ValueError
+        If there is no such metric or method. The scorer itself raises it if y has
+        several labels, but not that of the anomalies; of a single kind of samples it
+        makes NaN, and warns.
+
+    See Also
+    --------
+    InlierSplit : Folds that train on normal samples only.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.ensemble import IsolationForest
+    >>> from sklearn_anogan.model_selection import make_outlier_scorer
+    >>> X = np.random.RandomState(0).normal(size=(100, 2))
+    >>> detector = IsolationForest(random_state=0).fit(X)
+    >>> scorer = make_outlier_scorer("roc_auc", anomaly_label="defect")
+    >>> scorer(detector, [[0, 0], [1, 0], [9, 9]], ["good", "good", "defect"])
+    1.0
+    """
+    if callable(metric):
+        function, known = metric, "decision_function"
+    elif metric in _METRICS:
+        function, known = _METRICS[metric]
+    else:
+        raise ValueError(
+            f"There is no metric {metric!r}. Use one of {', '.join(_METRICS)}, or a "
+            "function."
+        )
+    if response_method not in (None, "decision_function", "predict"):
+        raise ValueError(
+            f"response_method={response_method!r} must be 'decision_function', "
+            "'predict' or None."
+        )
+    response_method = response_method or known
+    return make_scorer(
+        _AnomaliesPositive(function, anomaly_label, response_method == "predict"),
+        response_method=response_method,
+        **kwargs,
+    )
+
+
+class _AnomaliesPositive:
+    """A metric of detectors' answers that has the anomalies as its positive class."""
+
+    def __init__(self, metric, anomaly_label, of_labels):
+        self.metric = metric
+        self.anomaly_label = anomaly_label
+        self.of_labels = of_labels
+
+    def __call__(self, y, answer, **kwargs):
+        is_anomaly = _tell_anomalies(y, self.anomaly_label).astype(int)
+        if is_anomaly.min() == is_anomaly.max():
+            warnings.warn(
+                f"y has one kind of samples only: {self.__name__} is not defined.",
+                UndefinedMetricWarning,
+                stacklevel=2,
+            )
+            return np.nan
+        answer = (answer == -1).astype(int) if self.of_labels else -answer
+        return self.metric(is_anomaly, answer, **kwargs)
+
+    @property
+    def __name__(self):  # shown by the scorer
+        return f"{self.metric.__name__}, anomaly_label={self.anomaly_label!r}"
+
+
+def _tell_anomalies(y, anomaly_label):
+    """Whether each sample is an anomaly. Labels that are all others are a mistake."""
+    if y is None:
+        raise ValueError("y is None, but has to tell which samples are anomalies.")
+    y = column_or_1d(y)
+    is_anomaly = y == anomaly_label
+    labels = np.unique(y).tolist()
+    if len(labels) > 1 and not is_anomaly.any():
+        raise ValueError(
+            f"y has no anomalies: anomaly_label={anomaly_label!r} is none of its "
+            f"labels, which are {', '.join(map(repr, labels))}."
+        )
+    return is_anomaly
