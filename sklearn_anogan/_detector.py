@@ -12,7 +12,7 @@ import torch
 from joblib import effective_n_jobs
 from sklearn.base import BaseEstimator, _fit_context
 from sklearn.utils import Bunch, check_scalar
-from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ._blocks import Search, invert_in_blocks
@@ -56,6 +56,7 @@ _TRAINING_PARAMETERS = (
     "mixed_precision",
     "callbacks",
     "checkpoint_dir",
+    "memory",
     "verbose",
 )
 
@@ -132,6 +133,13 @@ class AnoGANDetector(CallbackSupportMixin, ImageDetectorMixin, BaseEstimator):
         Directory to which `fit` writes checkpoints between epochs. If it is interrupted
         or killed, the same call goes on from there to the very model that it would have
         reached, on the same machine. Each training needs a directory of its own.
+
+    memory : str, path or joblib.Memory, default=None
+        Directory in which trained networks are kept. A fit to the same images, with the
+        same parameters of the networks and the training, takes them from there: a grid
+        search over the other parameters trains once for each fold, an encoder apart
+        from the GAN. It shows no progress then, and calls no callbacks. With
+        `random_state` None, any earlier training with None is the same one.
 
     inversion : {"search", "encoder", "encoder+search"}, default="search"
         How latent codes are found: by gradient descent, as in the paper; by an encoder
@@ -332,6 +340,7 @@ class AnoGANDetector(CallbackSupportMixin, ImageDetectorMixin, BaseEstimator):
         "mixed_precision": ["boolean"],
         "callbacks": [list, None],
         "checkpoint_dir": [str, Path, None],
+        "memory": [str, Path, HasMethods("cache"), None],
         "inversion": [StrOptions({"search", "encoder", "encoder+search"})],
         "n_candidates": [Interval(Integral, 1, None, closed="left")],
         "search_steps": [
@@ -372,6 +381,7 @@ class AnoGANDetector(CallbackSupportMixin, ImageDetectorMixin, BaseEstimator):
         mixed_precision=False,
         callbacks=None,
         checkpoint_dir=None,
+        memory=None,
         inversion="search",
         n_candidates=4096,
         search_steps="auto",
@@ -402,6 +412,7 @@ class AnoGANDetector(CallbackSupportMixin, ImageDetectorMixin, BaseEstimator):
         self.mixed_precision = mixed_precision
         self.callbacks = callbacks
         self.checkpoint_dir = checkpoint_dir
+        self.memory = memory
         self.inversion = inversion
         self.n_candidates = n_candidates
         self.search_steps = search_steps
@@ -500,26 +511,24 @@ class AnoGANDetector(CallbackSupportMixin, ImageDetectorMixin, BaseEstimator):
             **{name: getattr(self, name) for name in _TRAINING_PARAMETERS},
         )
         earlier = self.history_ if resume else []
-        self._adopt(images, held_out, *trained)
+        self._adopt(images, held_out, trained)
         self.history_[:0] = earlier
         for number, epoch in enumerate(self.history_, start=1):
             epoch["epoch"] = number
 
-    def _adopt(self, images, held_out, gan, encoder, seed):
+    def _adopt(self, images, held_out, trained):
         """Take over what was trained, calibrate scores and set the threshold."""
-        self.generator_, self.discriminator_, self.recognizer_ = _frozen(
-            gan.module_, gan.discriminator_, gan.recognizer_
-        )
-        self.history_ = copy.copy(gan.history)
+        self.generator_, self.discriminator_ = trained.generator, trained.discriminator
+        self.recognizer_, self.history_ = trained.recognizer, trained.history
         for name in ("encoder_", "encoder_history_"):
             vars(self).pop(name, None)
-        if encoder is not None:
-            (self.encoder_,) = _frozen(encoder.module_)
-            self.encoder_history_ = copy.copy(encoder.history)
+        if trained.encoder is not None:
+            self.encoder_ = trained.encoder
+            self.encoder_history_ = trained.encoder_history
         self._sample_layout = images.layout.on_cpu()
         self._prior = (self.latent_prior, self.latent_dim)
         self._explored = {}
-        rng = np.random.RandomState(seed)
+        rng = np.random.RandomState(trained.seed)
         self._start_seed = int(rng.randint(2**31 - 1))
 
         n_kept = n_images_that_fit(len(held_out), self.n_features_in_)
@@ -547,7 +556,7 @@ class AnoGANDetector(CallbackSupportMixin, ImageDetectorMixin, BaseEstimator):
         other = copy.copy(self)
         if trained.encoder is None:
             other.inversion = "search"
-        other._adopt(images, held_out, *trained)
+        other._adopt(images, held_out, trained)
         return vars(other)
 
     def score_samples(self, X):
@@ -871,11 +880,3 @@ def _map(x, found, scale, average, over_channels, dtype):
     in_units = smooth(difference / scale).abs() * average
     in_units = in_units.mean(1, keepdim=True) if over_channels else in_units
     return in_units.to(dtype)
-
-
-def _frozen(*networks):
-    """Copies on the CPU that are not trained any more."""
-    return [
-        copy.deepcopy(network).cpu().eval().requires_grad_(False)
-        for network in networks
-    ]

@@ -3,18 +3,25 @@
 """Training from start to end: networks, checkpoints, progress, and what went wrong."""
 
 import copy
+import inspect
 import math
+import pickle
 import warnings
-from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+import joblib
+import skorch
 import torch
 from sklearn.exceptions import ConvergenceWarning
+from skorch.history import History
+from torch import nn
 from tqdm import tqdm
 
+from . import __version__
 from ._checkpoints import Checkpoint, digest_of_images, digest_of_weights
 from ._devices import exact_convolutions, is_out_of_memory, seeded
+from ._memory import remember
 from ._monitoring import EarlyStop, ProgressBar, find_problems
 from ._nets import EncoderNet, GANNet
 from ._networks import Encoder, check_network_class
@@ -26,11 +33,33 @@ _AUTO_MIN_EPOCHS = 10
 
 
 class Trained(NamedTuple):
-    """What `train_networks` answers with."""
+    """What `train_networks` answers with; the networks are copies of their own."""
 
-    gan: GANNet
-    encoder: EncoderNet | None
+    generator: nn.Module
+    discriminator: nn.Module
+    recognizer: nn.Module
+    history: History
+    problems: list  # of the training, in words for its user
     seed: int  # that of the checkpoint, if training went on from one
+    encoder: nn.Module | None = None
+    encoder_history: History | None = None
+
+    @classmethod
+    def of(cls, gan, seed, problems=()):
+        """Take from a net what is kept of it."""
+        networks = (gan.module_, gan.discriminator_, gan.recognizer_)
+        return cls(*map(frozen, networks), copy.copy(gan.history), [*problems], seed)
+
+    def with_encoder(self, net):
+        """The same, with an encoder."""
+        return self._replace(
+            encoder=frozen(net.module_), encoder_history=copy.copy(net.history)
+        )
+
+
+def frozen(network):
+    """A copy on the CPU that is not trained any more."""
+    return copy.deepcopy(network).cpu().eval().requires_grad_(False)
 
 
 def train_networks(
@@ -43,6 +72,7 @@ def train_networks(
     has_random_seed=False,
     resume_from=None,
     checkpoint_dir=None,
+    memory=None,
     report=None,
     adversarial_loss,
     ema_decay,
@@ -67,6 +97,8 @@ def train_networks(
     resume_from : AnoGANDetector or None
         A fitted detector whose weights training starts from.
     checkpoint_dir : str, Path or None
+    memory : str, Path, joblib.Memory or None
+        Keeps what was trained, and what is in it is not trained again.
     report : callable or None
         ``report(name, as_trained)`` is another callback for the training of this name,
         whose net ``as_trained`` turns into a `Trained`.
@@ -104,67 +136,87 @@ def train_networks(
     }
     callbacks = list(callbacks or ())
     _check_callbacks(callbacks)
-    open_checkpoint, start = lambda *args, **kwargs: None, None
-    if checkpoint_dir is not None:
-        if resume_from is not None:
-            start = digest_of_weights(
-                resume_from.generator_.state_dict(),
-                resume_from.discriminator_.state_dict(),
-            )
+    start, run = None, {}
+    if resume_from is not None:
+        start = digest_of_weights(
+            resume_from.generator_.state_dict(),
+            resume_from.discriminator_.state_dict(),
+            resume_from.recognizer_.state_dict(),
+        )
+    if checkpoint_dir is not None or memory is not None:
         run = _describe_run(dataset, generator, discriminator, callbacks, **settings)
-        open_checkpoint = partial(_open_checkpoint, checkpoint_dir, run)
-    checkpoint = open_checkpoint(
-        "gan",
-        {**of_gan, "random_state": seed, "warm_start": start},
-        adopted=["random_state"] if has_random_seed else [],
-        # That of the very training that is continued here.
-        may_replace=lambda state: start == _digest_of_gan(**state["net"]),
-    )
-    if checkpoint:
-        seed = checkpoint.run["random_state"]
+    key = None
+    if memory is not None:
+        seed_of_key = None if has_random_seed else seed
+        key = run | of_gan | {"random_state": seed_of_key, "warm_start": start}
+        key |= {"max_epochs": settings["max_epochs"]}
+        key |= _describe_code(generator, discriminator, callbacks)
+
+    def open_checkpoint(name, more_of_run, **options):
+        if checkpoint_dir is None:
+            return None
+        path = Path(checkpoint_dir) / f"{name}.checkpoint"
+        return Checkpoint(path, run | more_of_run, **options)
 
     def reports(name, as_trained):
         return [("report", report(name, as_trained))] if report else []
 
-    gan = train_gan(
-        dataset,
-        generator,
-        discriminator,
-        **of_gan,
-        **settings,
-        seed=seed,
-        callbacks=callbacks + reports("GAN", lambda net: Trained(net, None, seed)),
-        resume_from=resume_from,
-        checkpoint=checkpoint,
-    )
-    for problem in find_problems(gan, len(dataset) * dataset[0].numel()):
+    def only_gan():
+        checkpoint = open_checkpoint(
+            "gan",
+            {**of_gan, "random_state": seed, "warm_start": start},
+            adopted=["random_state"] if has_random_seed else [],
+            # That of the very training that is continued here.
+            may_replace=lambda state: start == _digest_of_gan(**state["net"]),
+        )
+        own_seed = checkpoint.run["random_state"] if checkpoint else seed
+        net = train_gan(
+            dataset,
+            generator,
+            discriminator,
+            **of_gan,
+            **settings,
+            seed=own_seed,
+            callbacks=callbacks + reports("GAN", lambda net: Trained.of(net, own_seed)),
+            resume_from=resume_from,
+            checkpoint=checkpoint,
+        )
+        problems = find_problems(net, len(dataset) * dataset[0].numel())
+        return Trained.of(net, own_seed, problems)
+
+    trained = remember(memory, only_gan, key)
+    for problem in trained.problems:
         # The stack: train_networks, _fit, fit, scikit-learn's two wrappers, the user.
         warnings.warn(problem, ConvergenceWarning, stacklevel=6)
     if not with_encoder:
-        return Trained(gan, None, seed)
-    G, D = (
-        copy.deepcopy(network).eval().requires_grad_(False)
-        for network in (gan.module_, gan.discriminator_)
-    )
-    checkpoint = open_checkpoint(
-        "encoder",
-        {
-            "random_state": seed,
-            "gan": digest_of_weights(G.state_dict(), D.state_dict()),
-        },
-        # The GAN's checkpoint has told whether this is the same training.
-        may_replace=lambda state: True,
-    )
-    encoder = train_encoder(
-        dataset,
-        G,
-        D,
-        **settings,
-        seed=seed + 1,
-        callbacks=reports("encoder", lambda net: Trained(gan, net, seed)),
-        checkpoint=checkpoint,
-    )
-    return Trained(gan, encoder, seed)
+        return trained
+
+    def also_encoder():
+        G, D = (
+            copy.deepcopy(network).to(settings["device"])
+            for network in (trained.generator, trained.discriminator)
+        )
+        checkpoint = open_checkpoint(
+            "encoder",
+            {
+                "random_state": trained.seed,
+                "gan": digest_of_weights(G.state_dict(), D.state_dict()),
+            },
+            # The GAN's checkpoint has told whether this is the same training.
+            may_replace=lambda state: True,
+        )
+        net = train_encoder(
+            dataset,
+            G,
+            D,
+            **settings,
+            seed=trained.seed + 1,
+            callbacks=reports("encoder", trained.with_encoder),
+            checkpoint=checkpoint,
+        )
+        return trained.with_encoder(net)
+
+    return remember(memory, also_encoder, key and {"encoder of": key})
 
 
 def train_gan(
@@ -361,7 +413,7 @@ def _load_weights(module, earlier):
 def _describe_run(
     dataset, generator, discriminator, callbacks, *, max_epochs, verbose, **settings
 ):
-    """What the trained weights depend on, for checkpoints."""
+    """What the trained weights depend on, but for the number of epochs."""
 
     def name_of(instance_or_class):
         cls = (
@@ -381,11 +433,34 @@ def _describe_run(
     }
 
 
-def _open_checkpoint(directory, run, name, more_of_run, **options):
-    return Checkpoint(
-        Path(directory) / f"{name}.checkpoint", run | more_of_run, **options
-    )
+def _describe_code(generator, discriminator, callbacks):
+    """What else it depends on, where a name is not enough.
+
+    Raises
+    ------
+    ValueError
+        If a network class or a callback cannot be pickled.
+    """
+    try:
+        pickle.dumps((generator, discriminator, callbacks))
+    except Exception as error:  # it may raise any
+        raise ValueError(
+            "With memory, network classes and callbacks have to be picklable: define "
+            f"them in a module, and not within a function ({error})."
+        ) from error
+    return {
+        "versions": (__version__, torch.__version__, skorch.__version__),
+        "callbacks": joblib.hash(callbacks),
+        "sources": [_source_of(network) for network in (generator, discriminator)],
+    }
 
 
-def _digest_of_gan(module_, discriminator_, **others):
-    return digest_of_weights(module_, discriminator_)
+def _source_of(cls):
+    try:
+        return inspect.getsource(cls)
+    except (OSError, TypeError):  # typed into an interpreter, or compiled
+        return None
+
+
+def _digest_of_gan(module_, discriminator_, recognizer_, **others):
+    return digest_of_weights(module_, discriminator_, recognizer_)
