@@ -32,8 +32,8 @@ _SHRINKAGE = 0.03
 class Calibration(NamedTuple):
     """How the logarithms of the terms of normal images are distributed."""
 
-    mean: np.ndarray  # (n_terms,)
-    std: np.ndarray  # (n_terms,)
+    mean: np.ndarray  # (n_terms,), or a row for each image
+    std: np.ndarray  # of the same shape
 
     @classmethod
     def of(cls, terms):
@@ -45,9 +45,34 @@ class Calibration(NamedTuple):
             Of normal images, at least 0.
         """
         logs = np.log(terms + _TINY)
-        std = logs.std(axis=0)
+        return cls._with_scale(logs.mean(axis=0), logs.std(axis=0))
+
+    @classmethod
+    def of_the_others(cls, terms):
+        """Measure it for each image without that image, which is as if it were new.
+
+        Parameters
+        ----------
+        terms : ndarray of shape (n, n_terms)
+            Of n >= 2 normal images.
+
+        Returns
+        -------
+        calibration : Calibration
+            With arrays of shape (n, n_terms).
+        """
+        n = len(terms)
+        logs = np.log(terms + _TINY)
+        logs = logs - logs.mean(axis=0)
+        mean = -logs / (n - 1)
+        variance = (np.square(logs).sum(axis=0) - logs**2) / (n - 1) - mean**2
+        mean = mean + np.log(terms + _TINY).mean(axis=0)
+        return cls._with_scale(mean, np.sqrt(np.maximum(variance, 0)))
+
+    @classmethod
+    def _with_scale(cls, mean, std):
         # A term that is always the same tells nothing: any scale will do.
-        return cls(logs.mean(axis=0), np.where(std > 1e-6, std, 1.0))
+        return cls(mean, np.where(std > 1e-6, std, 1.0))
 
 
 def residual_scale(differences):

@@ -60,6 +60,17 @@ _TRAINING_PARAMETERS = (
     "verbose",
 )
 
+#: Parameters that decide which generated image is found for an image.
+_SEARCH_PARAMETERS = (
+    "inversion",
+    "n_candidates",
+    "search_steps",
+    "search_lr",
+    "n_restarts",
+    "tol",
+    "discrimination_weight",
+)
+
 #: Steps that ``search_steps="auto"`` takes at least.
 _FEWEST_STEPS = 10
 
@@ -545,11 +556,33 @@ class AnoGANDetector(CallbackSupportMixin, ImageDetectorMixin, BaseEstimator):
         ]
         columns = self._columns("calibrated").values()
         self._calibration = Calibration.of(terms[:, list(columns)])
-        if self.contamination != "auto":
+        self._held_out_terms = terms
+        self._has_held_out = len(held_out) < len(images)
+        self._searched_with = {name: getattr(self, name) for name in _SEARCH_PARAMETERS}
+        if self.contamination == "auto":
+            scores = self._held_out_scores()
+        else:
             of_all = rng.permutation(len(images))[:MOST_HELD_OUT]
-            terms = self._all_terms(images, of_all)
-        self.offset_ = threshold(self._combine(terms), self.contamination)
+            scores = self._combine(self._all_terms(images, of_all))
+        self.offset_ = threshold(scores, self.contamination)
         self._offset_of = self.anomaly_score
+
+    def _held_out_scores(self):
+        """Scores of the held-out images, each as if it were new."""
+        changed = [
+            name
+            for name, value in self._searched_with.items()
+            if getattr(self, name) != value
+        ]
+        if changed:
+            raise ValueError(
+                "p-values compare images with those searched in fit, but since then "
+                f"{' and '.join(changed)} have been set. Fit again; with memory, that "
+                "takes no training."
+            )
+        columns = list(self._columns("calibrated").values())
+        of_the_others = Calibration.of_the_others(self._held_out_terms[:, columns])
+        return self._combine(self._held_out_terms, of_the_others)
 
     def _snapshot(self, images, held_out, trained):
         """The fitted attributes as they would be if training ended now."""
@@ -845,11 +878,11 @@ class AnoGANDetector(CallbackSupportMixin, ImageDetectorMixin, BaseEstimator):
             names["discrimination"] = "recognition" if has_task else "discrimination"
         return {name: _TERMS.index(term) for name, term in names.items()}
 
-    def _combine(self, terms):
+    def _combine(self, terms, calibration=None):
         terms = terms[:, list(self._columns().values())]
         if self.anomaly_score == "anogan":
             return -anogan_loss(*terms.T, self.discrimination_weight)
-        return -calibrated_loss(terms, self._calibration)
+        return -calibrated_loss(terms, calibration or self._calibration)
 
     def _draw(self, n, seed):
         """Latent codes from the prior, on the CPU."""

@@ -234,9 +234,11 @@ class PatchDetector(ImageDetectorMixin, MetaEstimatorMixin, BaseEstimator):
             }
         )
         self.detector_ = detector.fit(rows)
+        scores = self._of_held_out = self._score(images, held_out)
+        self._has_held_out = len(held_out) < len(images)
         if self.contamination != "auto":
-            held_out = rng.permutation(len(images))[:MOST_HELD_OUT]
-        scores = self._score(images, held_out)
+            of_all = rng.permutation(len(images))[:MOST_HELD_OUT]
+            scores = self._score(images, of_all)
         self.offset_ = threshold(scores, self.contamination)
         return self
 
@@ -335,6 +337,9 @@ class PatchDetector(ImageDetectorMixin, MetaEstimatorMixin, BaseEstimator):
             ],
             dtype=np.float64,
         )
+
+    def _held_out_scores(self):
+        return self._of_held_out
 
     def _answers(self, images, index, method):
         """Blocks of places (image, top, left), with the detector's answers for them."""

@@ -2,12 +2,14 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """What the detectors of this library have in common as estimators."""
 
+import warnings
 from contextlib import contextmanager
 from numbers import Real
 
 import numpy as np
 from sklearn.base import OutlierMixin
 from sklearn.utils import check_random_state, check_scalar
+from sklearn.utils.validation import check_is_fitted
 
 #: Share of held-out images that ``contamination="auto"`` leaves below the threshold.
 AUTO_CONTAMINATION = 0.05
@@ -18,7 +20,12 @@ LEAST_HELD_OUT, MOST_HELD_OUT, FEW_IMAGES = 10, 1000, 40
 
 
 class ImageDetectorMixin(OutlierMixin):
-    """What follows from `score_samples`, `offset_` and `anomaly_map`."""
+    """What follows from scores and maps.
+
+    Of the detectors it needs `score_samples`, `offset_` and `anomaly_map`; for
+    p-values, ``_held_out_scores()``, and ``_has_held_out``, whether those are scores of
+    images that were not trained on.
+    """
 
     def decision_function(self, X):
         """Score images relative to the threshold: ``score_samples(X) - offset_``.
@@ -49,6 +56,56 @@ class ImageDetectorMixin(OutlierMixin):
             1 for normal images, -1 for anomalies.
         """
         return np.where(self.decision_function(X) < 0, -1, 1)
+
+    def p_values(self, X):
+        """Tell how many normal images look at least as abnormal.
+
+        The share of the images held out of the training, the image itself among them,
+        whose score is at most its own: its conformal p-value [1]_.
+
+        Parameters
+        ----------
+        X : array-like of n images
+            As `score_samples` takes them.
+
+        Returns
+        -------
+        p : ndarray of shape (n,), float64
+            In [1 / (m + 1), 1] with m images held out; the lower, the more abnormal.
+
+        Raises
+        ------
+        ValueError
+            If parameters of the search have been set since `fit`.
+
+        Warns
+        -----
+        UserWarning
+            If none were held out, as of fewer than 40: then p is too low.
+
+        Notes
+        -----
+        ``p_values(X) <= a`` marks unseen normal images with a probability of at most
+        a, in the mean over fits; a below 1 / (m + 1) marks none. After one fit, the
+        share it marks varies about a with a standard deviation of sqrt(a (1 - a) /
+        (m + 2)). That holds for images that come from where those of `fit` do.
+
+        References
+        ----------
+        .. [1] S. Bates, E. Candès, L. Lei, Y. Romano, M. Sesia, "Testing for outliers
+           with conformal p-values", 2023. :doi:`10.1214/22-AOS2244`
+        """
+        check_is_fitted(self)
+        held_out = np.sort(self._held_out_scores())
+        if not self._has_held_out:
+            warnings.warn(
+                f"{type(self).__name__} was fitted to fewer than {FEW_IMAGES} images, "
+                "all of which it was trained on: unseen ones look less normal, and "
+                "p-values are too low.",
+                stacklevel=2,
+            )
+        n_at_most = np.searchsorted(held_out, self.score_samples(X), side="right")
+        return (1 + n_at_most) / (1 + len(held_out))
 
     def map_threshold(self, X, false_positive_rate=0.01):
         """Find the threshold that makes a mask of an anomaly map.

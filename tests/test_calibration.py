@@ -85,3 +85,18 @@ def test_residual_scale_of_the_others(rng):
         np.testing.assert_allclose(scale, residual_scale(others), rtol=1e-6)
     (scale,) = residual_scales_without(differences[:1])
     np.testing.assert_allclose(scale, residual_scale(differences[:1]))
+
+
+def test_calibration_without_each_image(rng):
+    """As if it had been measured anew for each."""
+    terms = rng.lognormal(size=(7, 3))
+    terms[:, 1] = 2.0  # tells nothing
+    found = Calibration.of_the_others(terms)
+    for i in range(7):
+        expected = Calibration.of(np.delete(terms, i, axis=0))
+        np.testing.assert_allclose(found.mean[i], expected.mean)
+        np.testing.assert_allclose(found.std[i], expected.std)
+    losses = calibrated_loss(terms, found)
+    for i in range(7):
+        alone = calibrated_loss(terms, Calibration(found.mean[i], found.std[i]))
+        assert losses[i] == pytest.approx(alone[i])

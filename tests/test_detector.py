@@ -1124,3 +1124,42 @@ def test_steps_grow_with_the_side(shape, n_steps):
     detector.image_shape_ = shape
     assert detector._n_steps() == n_steps
     assert detector.set_params(search_steps=3)._n_steps() == 3
+
+
+@pytest.mark.parametrize("anomaly_score", ["anogan", "calibrated"])
+def test_p_values(quick, digits, anomaly_score):
+    """Unseen zeros are spread over the held-out ones; other digits are below them."""
+    images, labels = digits
+    zeros, others = images[labels == 0], images[labels == 1][:50]
+    quick |= {"max_epochs": 100, "anomaly_score": anomaly_score}
+    detector = AnoGANDetector(**quick).fit(zeros[:128])
+    _, held_out = hold_out(128)
+    p = detector.p_values(zeros[128:])
+    n_possible = len(held_out) + 1
+    np.testing.assert_allclose(p * n_possible, np.round(p * n_possible))
+    assert 0.25 < p.mean() < 0.75
+    assert detector.p_values(others).mean() < 2 / n_possible
+    # Another score has held-out scores of its own.
+    other = {"anogan": "calibrated", "calibrated": "anogan"}[anomaly_score]
+    detector.set_params(anomaly_score=other)
+    assert 0.25 < detector.p_values(zeros[128:]).mean() < 0.75
+    if anomaly_score == "anogan":  # whose held-out scores depend on nothing else
+        detector.set_params(anomaly_score="anogan")
+        scores = detector.score_samples(zeros[:128][held_out])
+        expected = (1 + (scores <= scores[0]).sum()) / n_possible
+        assert detector.p_values(zeros[:128][held_out][:1]) == expected
+
+
+def test_held_out_images_are_calibrated_by_the_others(fitted, zeros):
+    """What is held out looks more usual by its own measure than a new image would."""
+    detector = copy.deepcopy(fitted).set_params(anomaly_score="calibrated")
+    _, held_out = hold_out(len(zeros))
+    seen = np.sort(detector.score_samples(zeros[held_out]))
+    as_new = np.sort(detector._held_out_scores())
+    assert (as_new[:5] < seen[:5] - 0.1).all()
+
+
+def test_p_values_of_another_search(fitted, zeros):
+    detector = copy.deepcopy(fitted).set_params(search_steps=1, tol=0.5)
+    with pytest.raises(ValueError, match="search_steps and tol have been set"):
+        detector.p_values(zeros)

@@ -392,3 +392,15 @@ def test_map_threshold(images, rate):
     assert rate - 0.002 < is_beyond.mean() <= rate
     with pytest.raises(ValueError, match="false_positive_rate"):
         detector.map_threshold(images, 1.0)
+
+
+@pytest.mark.parametrize("contamination", ["auto", 0.1])
+def test_p_values(rng, contamination):
+    X = rng.uniform(size=(60, 8, 8))
+    detector = PatchDetector(Echo(), 4, n_patches=50, contamination=contamination).fit(
+        X
+    )
+    _, held_out = hold_out(60)
+    highest = X[held_out].max(axis=(1, 2))
+    new = np.full((3, 8, 8), [[[0.0]], [[np.sort(highest)[-2]]], [[2.0]]])
+    np.testing.assert_allclose(detector.p_values(new), [1, 3 / 11, 1 / 11])
