@@ -4,7 +4,6 @@
 
 import hashlib
 import io
-import os
 import time
 import warnings
 from pathlib import Path
@@ -12,6 +11,8 @@ from pathlib import Path
 import numpy as np
 import torch
 from skorch.callbacks import Callback
+
+from ._files import write_whole
 
 #: A checkpoint is written again only when this many times as long has passed as writing
 #: the last one took, so that it costs a small share of the training.
@@ -188,22 +189,14 @@ class Checkpoint(Callback):
         buffer = io.BytesIO()
         torch.save(state, buffer)
         content = buffer.getbuffer()
-        unfinished = self.path.with_name(self.path.name + ".unfinished")
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            with open(unfinished, "wb") as file:
-                file.write(hashlib.sha256(content).digest())
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            # Either the old file or the new one is there, whenever the process dies.
-            os.replace(unfinished, self.path)
-            _sync_directory(self.path.parent)
+            write_whole(
+                self.path,
+                [hashlib.sha256(content).digest(), content],
+                self.path.with_name(self.path.name + ".unfinished"),
+            )
         except OSError as error:
-            try:
-                unfinished.unlink(missing_ok=True)
-            except OSError:
-                pass
             raise _unusable(self.path, error) from error
         finally:
             self._last = time.monotonic()
@@ -289,16 +282,6 @@ def _from_plain(value):
 
 def _is_cuda(net):
     return torch.device(net.device).type == "cuda"
-
-
-def _sync_directory(path):
-    """Make a new name in a directory last; Windows has no such thing."""
-    if os.name == "posix":
-        directory = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
 
 
 def _unusable(path, error):

@@ -538,6 +538,7 @@ class AnoGANDetector(CallbackSupportMixin, ImageDetectorMixin, BaseEstimator):
             self.encoder_history_ = trained.encoder_history
         self._sample_layout = images.layout.on_cpu()
         self._prior = (self.latent_prior, self.latent_dim)
+        self._fitted_n_filters = self.n_filters  # it may be set later
         self._explored = {}
         rng = np.random.RandomState(trained.seed)
         self._start_seed = int(rng.randint(2**31 - 1))

@@ -1,0 +1,398 @@
+import io
+import json
+import os
+import pickle
+import pickletools
+import subprocess
+import sys
+
+import joblib
+import numpy as np
+import pandas as pd
+import pytest
+import safetensors.torch
+import torch
+from sklearn.base import clone
+from sklearn.ensemble import IsolationForest
+from sklearn.exceptions import NotFittedError
+from skorch.callbacks import LRScheduler
+
+from sklearn_anogan import AnoGANDetector, PatchDetector, persistence
+from sklearn_anogan._networks import Discriminator, Generator
+from sklearn_anogan.persistence import load, save
+
+
+class OwnGenerator(Generator):
+    pass
+
+
+class OwnDiscriminator(Discriminator):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.made_in_init = torch.ones(1)  # not among the weights
+
+    def forward(self, x):
+        return super().forward(x * self.made_in_init)
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "detector.safetensors"
+
+
+KINDS = {
+    "paper": {},
+    "calibrated": {"self_supervision": 1.0, "anomaly_score": "calibrated"},
+    "encoder": {"inversion": "encoder+search"},
+    "normal prior": {"latent_prior": "normal"},
+    "flat": {"image_shape": (8, 8)},
+    "rows": {"self_supervision": 1.0},
+    "frame": {},
+    "colour": {"contamination": 0.2, "device": torch.device("cpu")},
+    "tensor": {"n_restarts": np.int64(1), "device": ["cpu", "cpu"]},
+}
+
+
+def fit_kind(kind, quick, zeros):
+    X = zeros[:60]
+    if kind in ("flat", "rows", "frame"):
+        X = X.reshape(60, 64)[:, 8:16] if kind != "flat" else X.reshape(60, 64)
+    if kind == "frame":
+        X = pd.DataFrame(X, columns=list("abcdefgh"))
+    if kind == "colour":
+        X = (np.stack([X, X, X / 2], -1) * 15).astype(np.uint8)
+    if kind == "tensor":
+        X = torch.tensor(X[:, None])
+    return AnoGANDetector(**quick | KINDS[kind]).fit(X), X
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_same_bits_after_a_round_trip(quick, zeros, path, kind):
+    detector, X = fit_kind(kind, quick, zeros)
+    detector.set_params(n_filters=5, latent_dim=3)  # of no consequence until fit
+    save(detector, path)
+    loaded = load(path)
+    assert vars(loaded).keys() == vars(detector).keys()
+    detector.set_params(n_restarts=int(detector.n_restarts))  # numpy's is saved so
+    assert str(loaded.get_params()) == str(detector.get_params())
+    assert type(loaded.image_shape) is type(detector.image_shape)
+    for method in (
+        "score_samples",
+        "predict",
+        "p_values",
+        "anomaly_map",
+        "reconstruct",
+        "invert",
+    ):
+        np.testing.assert_array_equal(
+            getattr(loaded, method)(X), getattr(detector, method)(X)
+        )
+    np.testing.assert_array_equal(loaded.sample(3, 0), detector.sample(3, 0))
+    assert type(loaded.sample()) is type(detector.sample())
+    assert loaded.history_ == [
+        {k: v for k, v in row.items() if v is not None} for row in detector.history_
+    ]
+    assert [*os.listdir(path.parent)] == [path.name]
+    again = pickle.loads(pickle.dumps(loaded))
+    np.testing.assert_array_equal(again.score_samples(X), detector.score_samples(X))
+    assert not loaded.generator_.training
+    assert not any(p.requires_grad for p in loaded.generator_.parameters())
+
+
+def test_loaded_detector_is_fitted_on(quick, zeros, path):
+    detector, X = fit_kind("encoder", quick, zeros)
+    save(detector, path)
+    loaded = load(path).set_params(warm_start=True).fit(X)
+    detector.set_params(warm_start=True).fit(X)
+    np.testing.assert_array_equal(loaded.score_samples(X), detector.score_samples(X))
+    assert len(loaded.history_) == 2 * 3
+
+
+SCRIPT = """
+import sys, numpy as np
+from sklearn_anogan.persistence import load
+np.save(sys.argv[3], load(sys.argv[1]).score_samples(np.load(sys.argv[2])))
+"""
+
+
+@pytest.mark.parametrize("how", ["save", "joblib"])
+def test_same_bits_in_another_process(fitted, zeros, tmp_path, path, how):
+    script = SCRIPT
+    if how == "joblib":
+        script = script.replace("sklearn_anogan.persistence", "joblib")
+        joblib.dump(fitted, path)
+    else:
+        save(fitted, path)
+    np.save(tmp_path / "X.npy", zeros)
+    files = [str(path), str(tmp_path / "X.npy"), str(tmp_path / "scores.npy")]
+    subprocess.run([sys.executable, "-c", script, *files], check=True)
+    scores = np.load(tmp_path / "scores.npy")
+    np.testing.assert_array_equal(scores, fitted.score_samples(zeros))
+
+
+@pytest.mark.parametrize("inner", [None, AnoGANDetector()])
+def test_patches(quick, zeros, path, inner):
+    if inner is not None:
+        inner.set_params(**quick | {"random_state": None})
+    else:
+        quick = {"n_patches": 60}
+    detector = PatchDetector(inner, 4, n_patches=60, random_state=0)
+    if inner is None:
+        detector = PatchDetector(AnoGANDetector(max_epochs=1), 4, n_patches=60)
+    detector.fit(zeros[:50])
+    if inner is None:
+        detector.set_params(detector=None)
+    save(detector, path)
+    loaded = load(path, device="cpu")
+    for method in ("score_samples", "anomaly_map", "predict", "p_values"):
+        np.testing.assert_array_equal(
+            getattr(loaded, method)(zeros), getattr(detector, method)(zeros)
+        )
+    assert loaded.detector_.device == "cpu"
+    assert vars(loaded).keys() == vars(detector).keys()
+    if inner is not None:
+        assert loaded.detector.get_params() == inner.get_params() | {"device": "cpu"}
+
+
+def test_own_networks(quick, zeros, path):
+    detector = AnoGANDetector(
+        **quick, generator=OwnGenerator, discriminator=OwnDiscriminator
+    ).fit(zeros)
+    save(detector, path)
+    for given in ({}, {"generator": OwnGenerator}):
+        with pytest.raises(
+            ValueError, match=r"test_persistence\.Own.*: pass the class"
+        ):
+            load(path, **given)
+    with pytest.raises(ValueError, match="cannot be loaded"):
+        load(path, generator=torch.nn.Linear, discriminator=OwnDiscriminator)
+    loaded = load(path, generator=OwnGenerator, discriminator=OwnDiscriminator)
+    assert type(loaded.discriminator_) is OwnDiscriminator
+    assert loaded.generator is OwnGenerator
+    np.testing.assert_array_equal(
+        loaded.score_samples(zeros), detector.score_samples(zeros)
+    )
+
+
+def test_what_is_no_plain_value_is_left_out(quick, zeros, tmp_path, path):
+    quick["random_state"] = np.random.RandomState(0)
+    detector = AnoGANDetector(
+        **quick,
+        callbacks=[LRScheduler("StepLR", step_size=1)],
+        memory=joblib.Memory(tmp_path / "memory", verbose=0),
+        checkpoint_dir=tmp_path / "checkpoints",
+    ).fit(zeros)
+    save(detector, path)
+    loaded = load(path)
+    assert loaded.callbacks is loaded.memory is loaded.random_state is None
+    assert loaded.checkpoint_dir == tmp_path / "checkpoints"
+    np.testing.assert_array_equal(
+        loaded.score_samples(zeros), detector.score_samples(zeros)
+    )
+
+
+def test_detector_of_a_gpu_is_loaded_elsewhere(fitted, zeros, path):
+    detector = clone(fitted)
+    vars(detector).update(vars(fitted) | {"device": "cuda:7"})
+    save(detector, path)
+    with pytest.raises(ValueError, match="device='cuda:7' cannot be used here"):
+        load(path).score_samples(zeros)
+    np.testing.assert_array_equal(
+        load(path, device="cpu").score_samples(zeros), fitted.score_samples(zeros)
+    )
+
+
+def test_what_cannot_be_saved(fitted, zeros, path):
+    with pytest.raises(NotFittedError):
+        save(AnoGANDetector(), path)
+    patches = PatchDetector(IsolationForest(), 4, n_patches=9).fit(zeros)
+    for other in (IsolationForest().fit([[0], [1]]), patches):
+        with pytest.raises(TypeError, match="IsolationForest cannot be saved"):
+            save(other, path)
+    with pytest.raises(FileNotFoundError):
+        save(fitted, path.parent / "missing" / "file")
+    with pytest.raises(FileNotFoundError):
+        load(path)
+    assert not os.listdir(path.parent)
+
+
+@pytest.mark.parametrize("failing", ["replace", "fsync"])
+def test_a_failed_save_changes_nothing(fitted, path, monkeypatch, failing):
+    path.write_bytes(b"before")
+
+    def fail(*args):
+        raise OSError("no space left")
+
+    monkeypatch.setattr(os, failing, fail)
+    with pytest.raises(OSError, match="no space left"):
+        save(fitted, path)
+    assert path.read_bytes() == b"before"
+    assert os.listdir(path.parent) == [path.name]
+
+
+def test_newer_format(fitted, path, monkeypatch):
+    monkeypatch.setattr(persistence, "_FORMAT", 2)
+    save(fitted, path)
+    monkeypatch.setattr(persistence, "_FORMAT", 1)
+    with pytest.raises(ValueError, match=r"has format 2.*up to 1\. Use a newer"):
+        load(path)
+
+
+def test_pickle_springs_the_trap_of_execution(fitted, path, tmp_path):
+    """A pickle runs what it says; load refuses it, and a detector holds no pickle."""
+
+    class Hostile:
+        def __reduce__(self):
+            return os.mkdir, (str(tmp_path / "executed"),)
+
+    path.write_bytes(pickle.dumps(Hostile()))
+    with pytest.raises(ValueError, match="cannot be loaded as a detector"):
+        load(path)
+    assert not (tmp_path / "executed").exists()
+    pickle.loads(path.read_bytes())
+    assert (tmp_path / "executed").exists()
+    save(fitted, path)
+    with pytest.raises(ValueError, match="at position 0, opcode"):
+        pickletools.dis(path.read_bytes(), out=io.StringIO())
+
+
+def test_other_safetensors(path):
+    for metadata in (None, {"a": "b"}):
+        safetensors.torch.save_file({"a": torch.ones(2)}, path, metadata)
+        with pytest.raises(ValueError, match="not been written by save"):
+            load(path)
+
+
+def signed(path, change=None, change_arrays=None):
+    """Rewrite a file with changes and a digest that fits."""
+    content = path.read_bytes()
+    tensors = safetensors.torch.load(content)
+    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+    described = json.loads(header["__metadata__"]["sklearn_anogan"])
+    if change:
+        change(described)
+    if change_arrays:
+        change_arrays(tensors)
+    text = json.dumps(described)
+    digest = persistence._digest(text, tensors)
+    safetensors.torch.save_file(
+        tensors, path, {"sklearn_anogan": text, "sha256": digest}
+    )
+
+
+def put(value, *keys):
+    def change(described):
+        for key in keys[:-1]:
+            described = described[key]
+        described[keys[-1]] = value
+
+    return change
+
+
+HUGE = 2**40
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        put("os.system", "detector", "class"),
+        put({"class": "os.system"}, "detector", "parameters", "generator"),
+        put({"os.system": "true"}, "detector", "parameters", "lr"),
+        put(-1, "detector", "parameters", "lr"),
+        put(HUGE, "detector", "n_filters"),
+        put(["uniform", HUGE], "detector", "prior"),
+        put(["uniform", 9], "detector", "prior"),
+        put([HUGE, HUGE, HUGE], "detector", "layout", "chw"),
+        put([1, 16, 4], "detector", "layout", "chw"),
+        put([8, 8.0], "detector", "image_shape_"),
+        put([8, 9], "detector", "image_shape_"),
+        put(65, "detector", "n_features_in_"),
+        put("torch.int8", "detector", "layout", "dtype"),
+        put(float("nan"), "detector", "offset"),
+        put("1", "detector", "offset"),
+        put(["Generator", "Generator"], "detector", "networks"),
+        put(["DenseGenerator", "Discriminator"], "detector", "networks"),
+        put(True, "detector", "has_task"),
+        put(True, "detector", "has_encoder"),
+        put([1, 2], "detector", "history"),
+        put(None, "detector"),
+        put([], "format"),
+        put(0, "format"),
+        lambda described: described.clear(),
+    ],
+)
+def test_hostile_descriptions(fitted, path, change):
+    save(fitted, path)
+    signed(path)
+    load(path)
+    signed(path, change)
+    with pytest.raises(ValueError, match="cannot be loaded as a detector|pass the"):
+        load(path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda arrays: arrays.pop("residual_scale"),
+        lambda arrays: arrays.update(more=torch.ones(2)),
+        lambda arrays: arrays.update(residual_scale=torch.ones(1, 8, 9).double()),
+        lambda arrays: arrays.update(residual_scale=torch.ones(1, 8, 8)),
+        lambda arrays: arrays.update(held_out_terms=torch.ones(0, 5).double()),
+        lambda arrays: arrays["value_range.low"].fill_(float("nan")),
+        lambda arrays: arrays["generator.layers.1.weight"].fill_(float("inf")),
+        lambda arrays: arrays.update(
+            {"generator.layers.1.weight": arrays["generator.layers.1.weight"].half()}
+        ),
+        lambda arrays: arrays.update(
+            {"generator.layers.1.weight": torch.ones(2, 2, 2, 2)}
+        ),
+    ],
+)
+def test_hostile_arrays(fitted, path, change):
+    save(fitted, path)
+    signed(path, change_arrays=change)
+    with pytest.raises(ValueError, match="cannot be loaded as a detector"):
+        load(path)
+
+
+def mutate(content, rng):
+    """Flip, change, cut, insert, repeat or exchange bytes."""
+    content = bytearray(content)
+    # Half of the time in the header, which is but a small part of the file.
+    end = len(content) if rng.randint(2) else min(len(content), 6000)
+    at, length = rng.randint(end), rng.randint(1, 50)
+    kind = rng.randint(6)
+    if kind == 0:
+        content[at] ^= 1 << rng.randint(8)
+    elif kind == 1:
+        content[at] = rng.randint(256)
+    elif kind == 2:
+        del content[at:]
+    elif kind == 3:
+        content[at:at] = rng.bytes(length)
+    elif kind == 4:
+        content[at:at] = content[at : at + length]
+    else:
+        del content[at : at + length]
+    return bytes(content)
+
+
+@pytest.mark.parametrize("n", [300, pytest.param(10_000, marks=pytest.mark.slow)])
+def test_mutated_files(quick, zeros, path, n):
+    """An error or an equal detector, nothing else."""
+    quick |= {"n_filters": 2, "latent_dim": 2, "n_candidates": 8, "search_steps": 1}
+    detector = AnoGANDetector(**quick).fit(zeros[:50])
+    scores = detector.score_samples(zeros[:3])
+    save(detector, path)
+    whole, rng = path.read_bytes(), np.random.RandomState(0)
+    n_loaded = 0
+    for _ in range(n):
+        path.write_bytes(mutate(whole, rng))
+        try:
+            loaded = load(path)
+        except ValueError:
+            continue
+        n_loaded += 1
+        np.testing.assert_array_equal(loaded.score_samples(zeros[:3]), scores)
+        assert loaded.offset_ == detector.offset_
+    assert n_loaded < n / 10
