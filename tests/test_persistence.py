@@ -326,7 +326,7 @@ def test_hostile_descriptions(fitted, path, change):
     signed(path)
     load(path)
     signed(path, change)
-    with pytest.raises(ValueError, match="cannot be loaded as a detector|pass the"):
+    with pytest.raises(ValueError, match=r"cannot be loaded as a detector|pass the"):
         load(path)
 
 

@@ -1,0 +1,79 @@
+"""
+===========================================
+Thresholds: how many false alarms are right
+===========================================
+
+Scores rank images; a decision needs a threshold. There are no labelled anomalies to set
+it by, but there are normal images, and they tell how many of them would be taken for
+anomalies. `p_values` says it for each image, with a guarantee.
+"""
+
+# %%
+# Fit to normal images
+# --------------------
+# Digits from 0 to 4 are normal, those from 5 to 9 are not. A tenth of the images of
+# ``fit`` is held out of the training: 60 here.
+
+import matplotlib.pyplot as plt
+import numpy as np
+from sklearn.datasets import load_digits
+from sklearn.model_selection import train_test_split
+
+from sklearn_anogan import AnoGANDetector
+
+digits = load_digits()
+normal = digits.images[digits.target < 5]
+anomalous = digits.images[digits.target >= 5]
+X_train, unseen = train_test_split(normal, train_size=600, random_state=0)
+detector = AnoGANDetector(n_filters=16, random_state=0).fit(X_train)
+
+# %%
+# A false-alarm table
+# -------------------
+# The p-value of an image is the share of held-out normal images that look at least as
+# abnormal, itself among them. ``p_values(X) <= a`` takes at most a share a of unseen
+# normal images for anomalies, in the mean over fits: 60 images held out are a small
+# sample, and a single fit may have a few more or fewer.
+
+p_unseen = detector.p_values(unseen)
+p_anomalous = detector.p_values(anomalous)
+levels = [0.02, 0.05, 0.1, 0.2]
+print("p at most   normal images marked   anomalies found")
+for level in levels:
+    shares = [(p <= level).mean() for p in (p_unseen, p_anomalous)]
+    print(f"{level:9.2f}   {shares[0]:20.1%}   {shares[1]:15.1%}")
+
+# %%
+# The threshold of ``predict``
+# ----------------------------
+# With ``contamination="auto"``, ``predict`` allows for 5 % of false alarms, by the same
+# held-out images. A number means what it does everywhere in scikit-learn: the share of
+# the images of ``fit`` that lie beyond the threshold.
+
+alarms = (detector.predict(unseen) == -1).mean()
+print(f"\ncontamination='auto': {alarms:.1%} of unseen normal images are marked")
+
+# %%
+# Draw the p-values
+# -----------------
+# Those of unseen normal images spread evenly over all shares, as they should; those of
+# anomalies crowd at the lower end.
+
+fig, axes = plt.subplots(1, 2, figsize=(7.5, 3.2), layout="constrained")
+for p, label in ((p_unseen, "unseen normal"), (p_anomalous, "anomalies")):
+    axes[0].hist(p, np.linspace(0, 1, 21), density=True, alpha=0.6, label=label)
+axes[0].axhline(1, color="black", linewidth=0.8)
+axes[0].set(xlabel="p-value", ylabel="density", title="p-values")
+axes[0].legend()
+grid = np.linspace(0, 0.3, 61)
+for p, label in ((p_unseen, "unseen normal"), (p_anomalous, "anomalies")):
+    axes[1].plot(grid, [(p <= a).mean() for a in grid], label=label)
+axes[1].plot(grid, grid, color="black", linewidth=0.8, label="promised at most")
+axes[1].set(xlabel="a", ylabel="share with p at most a", title="Marked at a threshold")
+axes[1].legend()
+fig.savefig("thresholds.png", dpi=120)
+print("saved thresholds.png")
+
+# %%
+# A threshold needs no anomalies: choose the share of false alarms that can be borne,
+# and compare p-values with it.
