@@ -1,4 +1,6 @@
+import copy
 import re
+from concurrent.futures import ThreadPoolExecutor
 
 import distributed
 import joblib
@@ -190,6 +192,24 @@ def test_other_processes_change_no_bit(detector, images, monkeypatch):
     detector.set_params(n_jobs=2)
     np.testing.assert_array_equal(detector.score_samples(images), scores)
     np.testing.assert_array_equal(detector.anomaly_map(images), maps)
+
+
+def test_eight_threads_share_a_detector(detector, images):
+    """Nothing of a detector changes while it scores: all get the bits of one thread."""
+    scores, maps = detector.score_samples(images), detector.anomaly_map(images)
+    n_threads = torch.get_num_threads()
+    fresh = copy.deepcopy(detector)
+    fresh._explored = {}  # so that all of them explore at the same time
+    with ThreadPoolExecutor(8) as pool:
+        of_threads = list(pool.map(fresh.score_samples, [images] * 16))
+        maps_of_threads = list(
+            pool.map(fresh.anomaly_map, [images[i:] for i in range(8)])
+        )
+    for found in of_threads:
+        np.testing.assert_array_equal(found, scores)
+    for i, found in enumerate(maps_of_threads):
+        np.testing.assert_array_equal(found, maps[i:])
+    assert torch.get_num_threads() == n_threads
 
 
 def test_backend_that_cannot_return_one_by_one(detector, images):

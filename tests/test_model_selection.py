@@ -1,5 +1,7 @@
 import pickle
 
+import distributed
+import joblib
 import numpy as np
 import pandas as pd
 import pytest
@@ -325,3 +327,28 @@ def test_labels_that_scorers_are_given(data):
 def test_scorers_that_cannot_be(arguments, message):
     with pytest.raises(ValueError, match=message):
         make_outlier_scorer(**arguments)
+
+
+def test_grid_search_on_a_dask_cluster(quick, digits, tmp_path):
+    """Processes of a real cluster find what one process does, and share the memory."""
+    images, labels = digits
+    X, y = images[:200], np.where(labels[:200] == 0, 0, 1)
+    search = GridSearchCV(
+        AnoGANDetector(**quick, memory=tmp_path),
+        {"search_steps": [0, 5], "inversion": ["search", "encoder"]},
+        cv=InlierSplit(2, anomaly_label=1),
+        scoring=make_outlier_scorer(anomaly_label=1),
+    )
+    with (
+        distributed.LocalCluster(
+            n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None
+        ) as cluster,
+        distributed.Client(cluster),
+        joblib.parallel_config(backend="dask"),
+    ):
+        on_cluster = clone(search).set_params(refit=False).fit(X, y).cv_results_
+    # For each fold a GAN and an encoder.
+    assert len(list(tmp_path.rglob("output.pkl"))) == 4
+    search.set_params(estimator__memory=None, refit=False).fit(X, y)
+    for name in ("mean_test_score", "split0_test_score", "split1_test_score"):
+        np.testing.assert_array_equal(on_cluster[name], search.cv_results_[name])
