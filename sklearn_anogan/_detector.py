@@ -195,7 +195,8 @@ class AnoGANDetector(CallbackSupportMixin, ImageDetectorMixin, BaseEstimator):
     contamination : "auto" or float in (0, 0.5], default="auto"
         Share of the images of `fit` that lie beyond the threshold of `predict`, in a
         sample of 1000 of them if there are more. "auto" takes these images as normal
-        and allows for 5 % false alarms among those held out of the training.
+        and allows for 5 % false alarms among those held out of the training. For
+        another share of false alarms, compare `p_values` with it.
 
     warm_start : bool, default=False
         Whether `fit` goes on with the networks of the last call instead of new ones;

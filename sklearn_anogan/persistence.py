@@ -296,12 +296,7 @@ def _restore(described, prefix, tensors, given):
     cls = {"AnoGANDetector": AnoGANDetector, "PatchDetector": PatchDetector}[
         described["class"]
     ]
-    detector = cls(
-        **{
-            name: _decode(value, given.get(name))
-            for name, value in described["parameters"].items()
-        }
-    )
+    detector = cls(**_decode_each(described["parameters"], given))
     detector._validate_params()
     detector.offset_ = _number(described["offset"])
     detector._has_held_out = bool(described["has_held_out"])
@@ -394,9 +389,7 @@ def _restore(described, prefix, tensors, given):
         detector.encoder_history_ = History(_rows(described["encoder_history"]))
     detector._start_seed = _count(described["start_seed"] + 1) - 1
     detector._offset_of = str(described["offset_of"])
-    detector._searched_with = {
-        name: _decode(value) for name, value in described["searched_with"].items()
-    }
+    detector._searched_with = _decode_each(described["searched_with"], given)
     n_terms = len(detector._columns("calibrated"))
     detector._calibration = Calibration(
         take("calibration.mean", n_terms).numpy(),
@@ -507,17 +500,21 @@ def _encode(value):
     return {"unsaved": type(value).__name__}
 
 
-def _decode(encoded, given=None):
-    """A parameter from JSON; of classes, the one that is given."""
+def _decode_each(encoded, given):
+    return {name: _decode(value, name, given) for name, value in encoded.items()}
+
+
+def _decode(encoded, name, given):
+    """The parameter of this name from JSON; of classes, the one that is given."""
     if not isinstance(encoded, dict):
         return encoded
     ((kind, value),) = encoded.items()
     if kind == "class":
-        return _class_of(value, given)
+        return _class_of(value, given[name])
     if kind == "AnoGANDetector":
-        return AnoGANDetector(**{name: _decode(item) for name, item in value.items()})
+        return AnoGANDetector(**_decode_each(value, given))
     if kind in ("tuple", "list"):
-        items = [_decode(item) for item in value]
+        items = [_decode(item, name, given) for item in value]
         return tuple(items) if kind == "tuple" else items
     return {
         "device": torch.device,

@@ -174,6 +174,19 @@ def test_own_networks(quick, zeros, path):
     )
 
 
+def test_own_networks_in_patches(quick, zeros, path):
+    inner = AnoGANDetector(**quick, generator=OwnGenerator)
+    detector = PatchDetector(inner, 4, n_patches=60, random_state=0).fit(zeros[:50])
+    save(detector, path)
+    with pytest.raises(ValueError, match="pass the class as generator"):
+        load(path)
+    loaded = load(path, generator=OwnGenerator)
+    assert loaded.detector.generator is OwnGenerator
+    np.testing.assert_array_equal(
+        loaded.score_samples(zeros), detector.score_samples(zeros)
+    )
+
+
 def test_what_is_no_plain_value_is_left_out(quick, zeros, tmp_path, path):
     quick["random_state"] = np.random.RandomState(0)
     detector = AnoGANDetector(
