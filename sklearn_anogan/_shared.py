@@ -19,6 +19,10 @@ AUTO_CONTAMINATION = 0.05
 LEAST_HELD_OUT, MOST_HELD_OUT, FEW_IMAGES = 10, 1000, 40
 
 
+#: Where the documentation is published.
+_DOCUMENTATION = "https://sklearn-anogan.readthedocs.io/en/latest"
+
+
 class ImageDetectorMixin(OutlierMixin):
     """What follows from scores and maps.
 
@@ -26,6 +30,12 @@ class ImageDetectorMixin(OutlierMixin):
     p-values, ``_held_out_scores()``, and ``_has_held_out``, whether those are scores of
     images that were not trained on.
     """
+
+    # For the links of scikit-learn's HTML representation.
+    _doc_link_module = "sklearn_anogan"
+    _doc_link_template = (
+        f"{_DOCUMENTATION}/api/{{estimator_module}}.{{estimator_name}}.html"
+    )
 
     def decision_function(self, X):
         """Score images relative to the threshold: ``score_samples(X) - offset_``.

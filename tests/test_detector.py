@@ -1163,3 +1163,14 @@ def test_p_values_of_another_search(fitted, zeros):
     detector = copy.deepcopy(fitted).set_params(search_steps=1, tol=0.5)
     with pytest.raises(ValueError, match="search_steps and tol have been set"):
         detector.p_values(zeros)
+
+
+@pytest.mark.parametrize("is_fitted", [False, True])
+def test_html_links_to_the_documentation(fitted, is_fitted):
+    detector = fitted if is_fitted else AnoGANDetector()
+    link = "/api/sklearn_anogan.AnoGANDetector.html"
+    assert link in detector._repr_html_()
+    search = GridSearchCV(make_pipeline(MinMaxScaler(), detector), {})
+    html = search._repr_html_()
+    assert link in html
+    assert "scikit-learn.org" in html  # the scaler keeps its own
