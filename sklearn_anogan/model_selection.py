@@ -230,7 +230,8 @@ def make_outlier_scorer(
     >>> X = np.random.RandomState(0).normal(size=(100, 2))
     >>> detector = IsolationForest(random_state=0).fit(X)
     >>> scorer = make_outlier_scorer("roc_auc", anomaly_label="defect")
-    >>> scorer(detector, [[0, 0], [1, 0], [9, 9]], ["good", "good", "defect"])
+    >>> X_new, y_new = [[0, 0], [1, 0], [9, 9]], ["good", "good", "defect"]
+    >>> float(scorer(detector, X_new, y_new))
     1.0
     """
     if callable(metric):
