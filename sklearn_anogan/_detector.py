@@ -149,8 +149,9 @@ class AnoGANDetector(CallbackSupportMixin, ImageDetectorMixin, BaseEstimator):
         Directory in which trained networks are kept. A fit to the same images, with the
         same parameters of the networks and the training, takes them from there: a grid
         search over the other parameters trains once for each fold, an encoder apart
-        from the GAN. It shows no progress then, and calls no callbacks. With
-        `random_state` None, any earlier training with None is the same one.
+        from the GAN. It shows no progress then, and calls no callbacks; what one of
+        scikit-learn's callbacks has stopped is not kept. With `random_state` None, any
+        earlier training with None is the same one.
 
     inversion : {"search", "encoder", "encoder+search"}, default="search"
         How latent codes are found: by gradient descent, as in the paper; by an encoder

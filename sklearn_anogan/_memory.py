@@ -11,6 +11,10 @@ from filelock import FileLock
 from sklearn.utils.validation import check_memory
 
 
+class NotKept(Exception):  # noqa: N818 (it is no error)
+    """Raised by a training whose answer, its argument, is not to be kept."""
+
+
 def remember(memory, train, key):
     """What ``train()`` returned when it was last called with this key.
 
@@ -22,7 +26,7 @@ def remember(memory, train, key):
     memory : str, Path, joblib.Memory or None
         Where to keep it; None does not.
     train : callable
-        Without arguments; its answer has to be picklable.
+        Without arguments; its answer has to be picklable. It may raise `NotKept`.
     key : dict
         All that the answer depends on, in strings, numbers and the like.
 
@@ -32,8 +36,15 @@ def remember(memory, train, key):
         A copy of its own.
     """
     memory = check_memory(str(memory) if isinstance(memory, Path) else memory)
-    if getattr(memory, "location", None) is None:
-        return train()
+    try:
+        if getattr(memory, "location", None) is None:
+            return train()
+        return _from_disk(memory, train, key)
+    except NotKept as result:
+        return result.args[0]
+
+
+def _from_disk(memory, train, key):
     lock = Path(memory.location, "sklearn_anogan", f"{joblib.hash(key)}.lock")
     lock.parent.mkdir(parents=True, exist_ok=True)
     cached = memory.cache(_pickled, ignore=["train"])

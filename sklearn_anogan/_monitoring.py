@@ -44,6 +44,10 @@ class EarlyStop(Exception):  # noqa: N818 (not an error)
     """A callback has ended the training, for instance skorch's EarlyStopping."""
 
 
+class StoppedFromOutside(EarlyStop):
+    """Raised if it is one of scikit-learn's callbacks."""
+
+
 def is_deliberate(interrupt):
     """Whether a KeyboardInterrupt comes from a raise statement, not from Ctrl-C."""
     traceback = interrupt.__traceback__
@@ -141,7 +145,7 @@ class Reports(Callback):
 
     def on_epoch_end(self, net, **kwargs):
         if self._end(self.epoch_, net):
-            raise EarlyStop
+            raise StoppedFromOutside
 
     def on_train_end(self, net, **kwargs):
         self._end(self.training_, net)

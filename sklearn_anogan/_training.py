@@ -13,6 +13,7 @@ from typing import NamedTuple
 import joblib
 import skorch
 import torch
+from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 from skorch.history import History
 from torch import nn
@@ -21,8 +22,8 @@ from tqdm import tqdm
 from . import __version__
 from ._checkpoints import Checkpoint, digest_of_images, digest_of_weights
 from ._devices import exact_convolutions, is_out_of_memory, seeded
-from ._memory import remember
-from ._monitoring import EarlyStop, ProgressBar, find_problems
+from ._memory import NotKept, remember
+from ._monitoring import EarlyStop, ProgressBar, StoppedFromOutside, find_problems
 from ._nets import EncoderNet, GANNet
 from ._networks import Encoder, check_network_class
 
@@ -182,7 +183,7 @@ def train_networks(
             checkpoint=checkpoint,
         )
         problems = find_problems(net, len(dataset) * dataset[0].numel())
-        return Trained.of(net, own_seed, problems)
+        return _unless_stopped(net, Trained.of(net, own_seed, problems))
 
     trained = remember(memory, only_gan, key)
     for problem in trained.problems:
@@ -214,9 +215,16 @@ def train_networks(
             callbacks=reports("encoder", trained.with_encoder),
             checkpoint=checkpoint,
         )
-        return trained.with_encoder(net)
+        return _unless_stopped(net, trained.with_encoder(net))
 
     return remember(memory, also_encoder, key and {"encoder of": key})
+
+
+def _unless_stopped(net, trained):
+    """Keep off the memory what scikit-learn's callbacks, not in its key, have ended."""
+    if net.was_stopped:
+        raise NotKept(trained)
+    return trained
 
 
 def train_gan(
@@ -355,8 +363,10 @@ def _train(net, dataset, seed, verbose, checkpoint, name, prepare=None):
             if prepare:
                 prepare()
             net.notify("on_train_begin", X=dataset, y=None)
-            if not (checkpoint and checkpoint.restore(net)):
-                _run_epochs(net, dataset, checkpoint)
+            if checkpoint and checkpoint.restore(net):
+                net.was_stopped = len(net.history) < net.max_epochs
+            else:
+                net.was_stopped = _run_epochs(net, dataset, checkpoint)
             net.notify("on_train_end", X=dataset, y=None)
         except (MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error):
@@ -370,14 +380,16 @@ def _train(net, dataset, seed, verbose, checkpoint, name, prepare=None):
 
 
 def _run_epochs(net, dataset, checkpoint):
-    has_stopped = False
+    """Train, and tell whether one of scikit-learn's callbacks has ended it."""
+    has_stopped, from_outside = False, False
     try:
         # Not fit(): it would take Ctrl-C for the end of training.
         net.fit_loop(dataset, epochs=net.max_epochs - len(net.history))
-    except EarlyStop:
-        has_stopped = True
+    except EarlyStop as stop:
+        has_stopped, from_outside = True, isinstance(stop, StoppedFromOutside)
     if checkpoint:
         checkpoint.save(net, has_stopped)
+    return from_outside
 
 
 def as_batch(batch):
@@ -439,9 +451,11 @@ def _describe_code(generator, discriminator, callbacks):
     Raises
     ------
     ValueError
-        If a network class or a callback cannot be pickled.
+        If a network class or a callback cannot be pickled, or the latter not cloned.
     """
     try:
+        # As they were made: an earlier training has left its traces in them.
+        callbacks = clone(callbacks, safe=False)
         pickle.dumps((generator, discriminator, callbacks))
     except Exception as error:  # it may raise any
         raise ValueError(

@@ -11,7 +11,7 @@ import pytest
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import GridSearchCV
-from skorch.callbacks import Callback, LRScheduler
+from skorch.callbacks import Callback, EarlyStopping, LRScheduler
 
 from sklearn_anogan import AnoGANDetector, _training
 from sklearn_anogan._memory import remember
@@ -182,6 +182,38 @@ def test_warm_start_is_another_training(detector, zeros, trainings):
     again.set_params(warm_start=True).fit(zeros)
     assert len(trainings) == 2
     np.testing.assert_array_equal(again.sample(2, 0), went_on)
+
+
+def test_early_stopping_is_kept(detector, zeros, trainings):
+    stop = EarlyStopping("generator_loss", patience=1, threshold=1e9, sink=str)
+    for _ in range(2):
+        fitted = clone(detector).set_params(max_epochs=9, callbacks=[stop]).fit(zeros)
+        assert len(fitted.history_) < 9
+    assert trainings == ["gan"]
+
+
+class StopAtOnce:
+    """A callback of scikit-learn."""
+
+    def setup(self, estimator, context):
+        pass
+
+    def teardown(self, estimator, context):
+        pass
+
+    def on_fit_task_begin(self, estimator, context):
+        pass
+
+    def on_fit_task_end(self, estimator, context):
+        return context.task_name == "epoch"
+
+
+def test_what_a_callback_of_sklearn_has_stopped_is_not_kept(detector, zeros, trainings):
+    pytest.importorskip("sklearn.callback")
+    stopped = clone(detector).set_callbacks(StopAtOnce()).fit(zeros)
+    whole = clone(detector).fit(zeros)
+    assert (len(stopped.history_), len(whole.history_)) == (1, 3)
+    assert trainings == ["gan", "gan"]
 
 
 def test_random_training_is_kept(detector, zeros, trainings):
