@@ -9,11 +9,10 @@ the SHA-256 of both. It opens with any reader of safetensors.
 
 import hashlib
 import json
-import os
 import platform
-import tempfile
 from contextlib import nullcontext
 from pathlib import Path
+from uuid import uuid4
 
 import numpy as np
 import safetensors
@@ -122,11 +121,9 @@ def save(detector, path):
     tensors = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
     metadata = {_TEXT: text, _DIGEST: _digest(text, tensors)}
     content = safetensors.torch.save(tensors, metadata)
-    descriptor, unfinished = tempfile.mkstemp(
-        prefix=f"{path.name}.", suffix=".unfinished", dir=path.parent
-    )
-    os.close(descriptor)
-    write_whole(path, [content], Path(unfinished))
+    # A name of its own: others may be saving to the same path.
+    unfinished = path.with_name(f"{path.name}.{uuid4().hex}.unfinished")
+    write_whole(path, [content], unfinished)
 
 
 def load(path, *, generator=None, discriminator=None, device=None):

@@ -229,6 +229,12 @@ def test_what_cannot_be_saved(fitted, zeros, path):
     assert not os.listdir(path.parent)
 
 
+def test_others_may_read_what_they_may_read_elsewhere(fitted, path):
+    (path.parent / "other").write_bytes(b"")
+    save(fitted, path)
+    assert path.stat().st_mode == (path.parent / "other").stat().st_mode
+
+
 @pytest.mark.parametrize("failing", ["replace", "fsync"])
 def test_a_failed_save_changes_nothing(fitted, path, monkeypatch, failing):
     path.write_bytes(b"before")
