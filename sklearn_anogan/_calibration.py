@@ -63,11 +63,11 @@ class Calibration(NamedTuple):
         """
         n = len(terms)
         logs = np.log(terms + _TINY)
-        logs = logs - logs.mean(axis=0)
-        mean = -logs / (n - 1)
-        variance = (np.square(logs).sum(axis=0) - logs**2) / (n - 1) - mean**2
-        mean = mean + np.log(terms + _TINY).mean(axis=0)
-        return cls._with_scale(mean, np.sqrt(np.maximum(variance, 0)))
+        centre = logs.mean(axis=0)
+        squares = np.square(logs - centre)
+        shift = (centre - logs) / (n - 1)  # of the mean, without the image
+        variance = (squares.sum(axis=0) - squares) / (n - 1) - shift**2
+        return cls._with_scale(centre + shift, np.sqrt(np.maximum(variance, 0)))
 
     @classmethod
     def _with_scale(cls, mean, std):

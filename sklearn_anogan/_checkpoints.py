@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from skorch.callbacks import Callback
 
-from ._files import write_whole
+from ._files import unusable, write_whole
 
 #: A checkpoint is written again only when this many times as long has passed as writing
 #: the last one took, so that it costs a small share of the training.
@@ -156,7 +156,7 @@ class Checkpoint(Callback):
         except FileNotFoundError:
             return None
         except OSError as error:
-            raise _unusable(self.path, error) from error
+            raise unusable("checkpoint_dir", self.path, error) from error
         digest, content = content[:_DIGEST_SIZE], content[_DIGEST_SIZE:]
         if hashlib.sha256(content).digest() != digest:
             raise ValueError(
@@ -197,7 +197,7 @@ class Checkpoint(Callback):
                 self.path.with_name(self.path.name + ".unfinished"),
             )
         except OSError as error:
-            raise _unusable(self.path, error) from error
+            raise unusable("checkpoint_dir", self.path, error) from error
         finally:
             self._last = time.monotonic()
             self._pause = _PAUSE * (self._last - begun)
@@ -282,11 +282,3 @@ def _from_plain(value):
 
 def _is_cuda(net):
     return torch.device(net.device).type == "cuda"
-
-
-def _unusable(path, error):
-    return OSError(
-        error.errno,
-        f"checkpoint_dir cannot be used: {error.strerror or error}",
-        str(path),
-    )

@@ -39,6 +39,12 @@ def write_whole(path, parts, unfinished):
         raise
 
 
+def unusable(parameter, path, error):
+    """The OSError that tells which of the user's parameters named a path."""
+    problem = f"{parameter} cannot be used: {error.strerror or error}"
+    return OSError(error.errno, problem, str(path))
+
+
 def _sync_directory(path):
     """Make a new name in a directory last; Windows has no such thing."""
     if os.name == "posix":

@@ -10,6 +10,8 @@ import joblib
 from filelock import FileLock
 from sklearn.utils.validation import check_memory
 
+from ._files import unusable
+
 
 class NotKept(Exception):  # noqa: N818 (it is no error)
     """Raised by a training whose answer, its argument, is not to be kept."""
@@ -35,7 +37,10 @@ def remember(memory, train, key):
     answer : object
         A copy of its own.
     """
-    memory = check_memory(str(memory) if isinstance(memory, Path) else memory)
+    try:
+        memory = check_memory(str(memory) if isinstance(memory, Path) else memory)
+    except OSError as error:
+        raise unusable("memory", memory, error) from error
     try:
         if getattr(memory, "location", None) is None:
             return train()
@@ -46,7 +51,10 @@ def remember(memory, train, key):
 
 def _from_disk(memory, train, key):
     lock = Path(memory.location, "sklearn_anogan", f"{joblib.hash(key)}.lock")
-    lock.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        lock.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise unusable("memory", memory.location, error) from error
     cached = memory.cache(_pickled, ignore=["train"])
     with FileLock(lock):
         kept = cached(key, train)

@@ -138,14 +138,14 @@ def train_networks(
     callbacks = list(callbacks or ())
     _check_callbacks(callbacks)
     start, run = None, {}
-    if resume_from is not None:
-        start = digest_of_weights(
-            resume_from.generator_.state_dict(),
-            resume_from.discriminator_.state_dict(),
-            resume_from.recognizer_.state_dict(),
-        )
     if checkpoint_dir is not None or memory is not None:
         run = _describe_run(dataset, generator, discriminator, callbacks, **settings)
+        if resume_from is not None:
+            start = digest_of_weights(
+                resume_from.generator_.state_dict(),
+                resume_from.discriminator_.state_dict(),
+                resume_from.recognizer_.state_dict(),
+            )
     key = None
     if memory is not None:
         seed_of_key = None if has_random_seed else seed

@@ -3,7 +3,7 @@
 """Cross-validation and scorers for detectors that train on normal samples only."""
 
 import warnings
-from numbers import Integral
+from collections.abc import Iterable
 
 import numpy as np
 from sklearn.exceptions import UndefinedMetricWarning
@@ -92,8 +92,8 @@ class InlierSplit(BaseCrossValidator):
 
     def __init__(self, cv=5, *, anomaly_label=-1):
         # What is iterated over might be spent after one time.
-        is_splitter = hasattr(cv, "split") or isinstance(cv, Integral)
-        self.cv = cv if is_splitter else check_cv(cv)
+        is_iterable = isinstance(cv, Iterable) and not hasattr(cv, "split")
+        self.cv = check_cv(cv) if is_iterable else cv
         self.anomaly_label = anomaly_label
 
     def split(self, X, y, groups=None):
@@ -132,19 +132,20 @@ class InlierSplit(BaseCrossValidator):
             train, test = (np.arange(len(is_anomaly))[each] for each in (train, test))
             train = train[~is_anomaly[train]]
             n_anomalies = np.count_nonzero(is_anomaly[test])
-            counts = f"{len(test) - n_anomalies} normal samples and {n_anomalies} "
             if not len(train):
-                raise ValueError(
-                    f"Fold {i} of {self.cv!r} has no normal sample to train on. Use "
-                    "fewer folds, or a splitter that shuffles or stratifies."
+                problem = "no normal sample to train on"
+            elif n_anomalies in (0, len(test)):
+                problem = (
+                    f"{len(test) - n_anomalies} normal samples and {n_anomalies} "
+                    "anomalies to test on; both kinds are needed"
                 )
-            if n_anomalies in (0, len(test)):
-                raise ValueError(
-                    f"Fold {i} of {self.cv!r} has {counts}anomalies to test on; both "
-                    "kinds are needed. Use fewer folds, or a splitter that shuffles or "
-                    "stratifies."
-                )
-            yield train, test
+            else:
+                yield train, test
+                continue
+            raise ValueError(
+                f"Fold {i} of {self.cv!r} has {problem}. Use fewer folds, or a "
+                "splitter that shuffles or stratifies."
+            )
 
     def get_n_splits(self, X=None, y=None, groups=None):
         """Tell the number of folds.
@@ -236,7 +237,7 @@ def make_outlier_scorer(
     """
     if callable(metric):
         function, known = metric, "decision_function"
-    elif metric in _METRICS:
+    elif isinstance(metric, str) and metric in _METRICS:
         function, known = _METRICS[metric]
     else:
         raise ValueError(
@@ -285,9 +286,14 @@ def _tell_anomalies(y, anomaly_label):
     """Whether each sample is an anomaly. Labels that are all others are a mistake."""
     if y is None:
         raise ValueError("y is None, but has to tell which samples are anomalies.")
+    if not np.isscalar(anomaly_label):
+        raise ValueError(
+            f"anomaly_label={anomaly_label!r} must be a single label: give all kinds "
+            "of anomalies the same one."
+        )
     y = column_or_1d(y)
     is_anomaly = y == anomaly_label
-    labels = np.unique(y).tolist()
+    labels = list(dict.fromkeys(y.tolist()))  # they need not have an order
     if len(labels) > 1 and not is_anomaly.any():
         raise ValueError(
             f"y has no anomalies: anomaly_label={anomaly_label!r} is none of its "

@@ -26,7 +26,7 @@ from skorch.history import History
 from . import __version__
 from ._calibration import Calibration
 from ._detector import _TERMS, AnoGANDetector
-from ._files import write_whole
+from ._files import unusable, write_whole
 from ._images import Layout, ValueRange
 from ._networks import (
     DenseDiscriminator,
@@ -123,7 +123,10 @@ def save(detector, path):
     content = safetensors.torch.save(tensors, metadata)
     # A name of its own: others may be saving to the same path.
     unfinished = path.with_name(f"{path.name}.{uuid4().hex}.unfinished")
-    write_whole(path, [content], unfinished)
+    try:
+        write_whole(path, [content], unfinished)
+    except OSError as error:
+        raise unusable("path", path, error) from error
 
 
 def load(path, *, generator=None, discriminator=None, device=None):
@@ -417,7 +420,7 @@ def _fill(build, is_ours, tensors, prefix):
         if value.is_floating_point() and not value.isfinite().all():
             raise ValueError(f"{prefix}{name} has NaN or infinity")
     network.load_state_dict(weights, assign=is_ours)
-    return frozen(network)
+    return frozen(network)  # a copy: arrays of a file lie in memory as in the file
 
 
 def _take(tensors, name, shape):

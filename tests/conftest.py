@@ -3,6 +3,7 @@ import os
 # Before scikit-learn and SciPy are imported: scikit-learn's array API checks need it.
 os.environ.setdefault("SCIPY_ARRAY_API", "1")
 
+import distributed
 import numpy as np
 import pytest
 import torch
@@ -102,6 +103,18 @@ def train_briefly(dataset, generator=Generator, discriminator=Discriminator, **c
 @pytest.fixture
 def train():
     return train_briefly
+
+
+@pytest.fixture
+def dask_cluster():
+    """joblib's backend is a real cluster of two processes."""
+    with (
+        distributed.LocalCluster(
+            n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None
+        ) as cluster,
+        distributed.Client(cluster),
+    ):
+        yield
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@ import copy
 import re
 from concurrent.futures import ThreadPoolExecutor
 
-import distributed
 import joblib
 import numpy as np
 import pytest
@@ -218,18 +217,12 @@ def test_backend_that_cannot_return_one_by_one(detector, images):
         np.testing.assert_array_equal(detector.score_samples(images), scores)
 
 
-def test_dask_cluster(detector, images, monkeypatch):
+def test_dask_cluster(detector, images, dask_cluster, monkeypatch):
     """Two processes of a real cluster: the bits of one process."""
     scores = detector.score_samples(images)
     reconstructions = detector.reconstruct(images)
     monkeypatch.setattr(_blocks, "invert", fail)
-    with (
-        distributed.LocalCluster(
-            n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None
-        ) as cluster,
-        distributed.Client(cluster),
-        joblib.parallel_config(backend="dask"),
-    ):
+    with joblib.parallel_config(backend="dask"):
         np.testing.assert_array_equal(detector.score_samples(images), scores)
         np.testing.assert_array_equal(detector.reconstruct(images), reconstructions)
 

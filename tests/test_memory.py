@@ -337,3 +337,10 @@ def test_grid_search_springs_the_trap_of_training(
     assert np.isfinite(search.cv_results_["mean_test_score"]).all()
     assert trainings.count("gan") == (3 if memory else 36)
     assert trainings.count("encoder") == (3 if memory else 24)
+
+
+def test_memory_that_cannot_be(detector, zeros, tmp_path, trainings):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match="memory cannot be used: Not a directory"):
+        detector.set_params(memory=str(tmp_path / "file")).fit(zeros)
+    assert not trainings

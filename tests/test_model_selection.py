@@ -1,6 +1,5 @@
 import pickle
 
-import distributed
 import joblib
 import numpy as np
 import pandas as pd
@@ -237,6 +236,7 @@ def test_several_metrics_score_once(data):
     [
         (4, 4),
         (np.int64(3), 3),
+        (None, 5),
         (StratifiedKFold(5), 5),
         (KFold(2, shuffle=True, random_state=0), 2),
         (ShuffleSplit(6, random_state=0), 6),
@@ -280,6 +280,8 @@ def test_groups(data):
         (TimeSeriesSplit(3), "25 normal samples and 0 anomalies"),
         (GroupKFold(2), "'groups' parameter should not be None"),
         ([(np.arange(80, 100), np.arange(79, 100))], "no normal sample to train on"),
+        ("stratified", "Expected `cv` as an integer"),
+        (2.5, "Expected `cv` as an integer"),
         ([(np.arange(50), np.arange(90, 100))], "0 normal samples and 10 anomalies"),
     ],
 )
@@ -317,6 +319,7 @@ def test_labels_that_scorers_are_given(data):
 @pytest.mark.parametrize(
     "arguments, message",
     [
+        ({"metric": ["f1"]}, "no metric .'f1'"),
         ({"metric": "accuracy"}, "no metric 'accuracy'. Use one of roc_auc, average"),
         (
             {"response_method": "score_samples"},
@@ -329,7 +332,7 @@ def test_scorers_that_cannot_be(arguments, message):
         make_outlier_scorer(**arguments)
 
 
-def test_grid_search_on_a_dask_cluster(quick, digits, tmp_path):
+def test_grid_search_on_a_dask_cluster(quick, digits, dask_cluster, tmp_path):
     """Processes of a real cluster find what one process does, and share the memory."""
     images, labels = digits
     X, y = images[:200], np.where(labels[:200] == 0, 0, 1)
@@ -339,16 +342,18 @@ def test_grid_search_on_a_dask_cluster(quick, digits, tmp_path):
         cv=InlierSplit(2, anomaly_label=1),
         scoring=make_outlier_scorer(anomaly_label=1),
     )
-    with (
-        distributed.LocalCluster(
-            n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None
-        ) as cluster,
-        distributed.Client(cluster),
-        joblib.parallel_config(backend="dask"),
-    ):
+    with joblib.parallel_config(backend="dask"):
         on_cluster = clone(search).set_params(refit=False).fit(X, y).cv_results_
     # For each fold a GAN and an encoder.
     assert len(list(tmp_path.rglob("output.pkl"))) == 4
     search.set_params(estimator__memory=None, refit=False).fit(X, y)
     for name in ("mean_test_score", "split0_test_score", "split1_test_score"):
         np.testing.assert_array_equal(on_cluster[name], search.cv_results_[name])
+
+
+def test_one_label_for_all_anomalies(data):
+    X, y = data
+    with pytest.raises(ValueError, match="must be a single label: give all kinds"):
+        list(InlierSplit(2, anomaly_label=[1, 2]).split(X, y))
+    with pytest.raises(ValueError, match="is none of its labels, which are 0, 'a'"):
+        list(InlierSplit(2).split(X, np.array([0, "a"] * 50, dtype=object)))

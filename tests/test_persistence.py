@@ -222,8 +222,10 @@ def test_what_cannot_be_saved(fitted, zeros, path):
     for other in (IsolationForest().fit([[0], [1]]), patches):
         with pytest.raises(TypeError, match="IsolationForest cannot be saved"):
             save(other, path)
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(FileNotFoundError, match=r"path cannot be used.*missing/file"):
         save(fitted, path.parent / "missing" / "file")
+    with pytest.raises(IsADirectoryError, match="path cannot be used"):
+        save(fitted, path.parent)
     with pytest.raises(FileNotFoundError):
         load(path)
     assert not os.listdir(path.parent)
