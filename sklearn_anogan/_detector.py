@@ -254,7 +254,7 @@ class AnoGANDetector(CallbackSupportMixin, ImageDetectorMixin, BaseEstimator):
     n_features_in_ : int
         Numbers in an image.
 
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
         Column names, only if X was a data frame with string names.
 
     See Also
@@ -479,6 +479,16 @@ class AnoGANDetector(CallbackSupportMixin, ImageDetectorMixin, BaseEstimator):
             If the generator has collapsed, the losses explode, the discriminator has
             won or images are few for the networks' width: the detector can be used, but
             do not trust it before you have looked at `sample` and `history_`.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_digits
+        >>> from sklearn_anogan import AnoGANDetector
+        >>> images = load_digits().images[:60]
+        >>> detector = AnoGANDetector(n_filters=8, max_epochs=2, random_state=0)
+        >>> detector = detector.fit(images)
+        >>> detector.image_shape_, len(detector.history_)
+        ((8, 8), 2)
         """
         report = None
         if hasattr(self, "set_callbacks"):
@@ -619,6 +629,17 @@ class AnoGANDetector(CallbackSupportMixin, ImageDetectorMixin, BaseEstimator):
             or values so far outside the training range that float32 cannot hold them.
         FloatingPointError
             If a network answers with NaN or infinity.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_digits
+        >>> from sklearn_anogan import AnoGANDetector
+        >>> images = load_digits().images
+        >>> X = images[60:62].copy()
+        >>> X[1, 3:6, 3:6] = 50  # brighter than any digit
+        >>> detector = AnoGANDetector(n_filters=8, max_epochs=2, random_state=0)
+        >>> detector.fit(images[:60]).score_samples(X).argsort()  # most abnormal first
+        array([1, 0])
         """
         return self._combine(self._all_terms(self._check_images(X, reset=False)))
 
@@ -639,6 +660,17 @@ class AnoGANDetector(CallbackSupportMixin, ImageDetectorMixin, BaseEstimator):
         ------
         ValueError
             If `anomaly_score` is another one than in `fit`.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_digits
+        >>> from sklearn_anogan import AnoGANDetector
+        >>> images = load_digits().images
+        >>> damaged = images[60:61].copy()
+        >>> damaged[0, 3:6, 3:6] = 50  # brighter than any digit
+        >>> detector = AnoGANDetector(n_filters=8, max_epochs=2, random_state=0)
+        >>> detector.fit(images[:60]).decision_function(damaged) < 0
+        array([ True])
         """
         check_is_fitted(self)
         if self.anomaly_score != self._offset_of:
@@ -669,6 +701,20 @@ class AnoGANDetector(CallbackSupportMixin, ImageDetectorMixin, BaseEstimator):
             smoothed difference relative to what normal images leave in each place;
             ``discrimination`` the mean of -log p(t | t(x)) over the ways t to turn and
             move an image, or without `self_supervision`, the paper's.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_digits
+        >>> from sklearn_anogan import AnoGANDetector
+        >>> images = load_digits().images
+        >>> X = images[60:62].copy()
+        >>> X[1, 3:6, 3:6] = 50  # brighter than any digit
+        >>> detector = AnoGANDetector(n_filters=8, max_epochs=2, random_state=0)
+        >>> terms = detector.fit(images[:60]).score_terms(X)
+        >>> sorted(terms)
+        ['discrimination', 'largest_residual', 'residual']
+        >>> bool(terms.residual[1] > terms.residual[0])
+        True
         """
         terms = self._all_terms(self._check_images(X, reset=False))
         return Bunch(**{name: terms[:, i] for name, i in self._columns().items()})
@@ -684,6 +730,19 @@ class AnoGANDetector(CallbackSupportMixin, ImageDetectorMixin, BaseEstimator):
         Returns
         -------
         z : ndarray of shape (n, latent_dim), float32
+
+        Examples
+        --------
+        >>> import torch
+        >>> from sklearn.datasets import load_digits
+        >>> from sklearn_anogan import AnoGANDetector
+        >>> images = load_digits().images[:60]
+        >>> detector = AnoGANDetector(n_filters=8, max_epochs=2, random_state=0)
+        >>> z = detector.fit(images).invert(images[:5])
+        >>> z.shape
+        (5, 64)
+        >>> detector.generator_(torch.from_numpy(z)).shape  # what the codes stand for
+        torch.Size([5, 1, 8, 8])
         """
         images = self._check_images(X, reset=False)
         return self._invert(images, _code).numpy()
@@ -700,6 +759,18 @@ class AnoGANDetector(CallbackSupportMixin, ImageDetectorMixin, BaseEstimator):
         -------
         images : ndarray or tensor, shaped like X
             In the units of X; floating point also for integer images.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_digits
+        >>> from sklearn_anogan import AnoGANDetector
+        >>> images = load_digits().images
+        >>> damaged = images[60:61].copy()
+        >>> damaged[0, 3:6, 3:6] = 50  # brighter than any digit
+        >>> detector = AnoGANDetector(n_filters=8, max_epochs=2, random_state=0)
+        >>> nearest = detector.fit(images[:60]).reconstruct(damaged)
+        >>> nearest.shape, bool(nearest.max() < 20)  # without the damage
+        ((1, 8, 8), True)
         """
         images = self._check_images(X, reset=False)
         layout = images.layout
@@ -721,6 +792,18 @@ class AnoGANDetector(CallbackSupportMixin, ImageDetectorMixin, BaseEstimator):
             that place, smoothed over 3x3 pixels: its absolute value, the mean over the
             channels. It has the units of X, as if all places were average ones. For
             plain rows, the absolute difference of every feature: (n, n_features).
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_digits
+        >>> from sklearn_anogan import AnoGANDetector
+        >>> images = load_digits().images
+        >>> damaged = images[60:61].copy()
+        >>> damaged[0, 3:6, 3:6] = 50  # brighter than any digit
+        >>> detector = AnoGANDetector(n_filters=8, max_epochs=2, random_state=0)
+        >>> maps = detector.fit(images[:60]).anomaly_map(damaged)
+        >>> divmod(int(maps[0].argmax()), 8)  # row and column of the largest value
+        (4, 4)
         """
         images = self._check_images(X, reset=False)
         is_rows = len(self.image_shape_) == 1
@@ -756,6 +839,18 @@ class AnoGANDetector(CallbackSupportMixin, ImageDetectorMixin, BaseEstimator):
         ------
         ValueError, TypeError
             If `n_samples` is not an integer of at least 1.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_digits
+        >>> from sklearn_anogan import AnoGANDetector
+        >>> images = load_digits().images[:60]
+        >>> detector = AnoGANDetector(n_filters=8, max_epochs=2, random_state=0)
+        >>> drawn = detector.fit(images).sample(9, random_state=0)
+        >>> drawn.shape
+        (9, 8, 8)
+        >>> bool((drawn == detector.sample(9, random_state=0)).all())
+        True
         """
         check_is_fitted(self)
         check_scalar(n_samples, "n_samples", Integral, min_val=1)

@@ -97,8 +97,11 @@ class PatchDetector(ImageDetectorMixin, MetaEstimatorMixin, BaseEstimator):
     offset_ : float
         Threshold on the raw scores: ``decision_function = score_samples - offset_``.
 
-    n_features_in_, feature_names_in_ : int, ndarray of shape (n_features_in_,)
-        Only for rows.
+    n_features_in_ : int
+        Numbers in a row; only for rows.
+
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
+        Column names, only for rows of a data frame with string names.
 
     See Also
     --------
@@ -205,6 +208,16 @@ class PatchDetector(ImageDetectorMixin, MetaEstimatorMixin, BaseEstimator):
             channels, or with NaN or infinity where a patch was drawn; if `patch_shape`
             or `stride` are no sizes, or there would be gaps between the patches. What
             else the detector raises.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from sklearn.ensemble import IsolationForest
+        >>> from sklearn_anogan import PatchDetector
+        >>> images = np.random.RandomState(0).normal(size=(2, 40, 60))
+        >>> detector = PatchDetector(IsolationForest(), patch_shape=8, n_patches=500)
+        >>> detector.fit(images).detector_.n_features_in_  # a patch has 8 x 8 pixels
+        64
         """
         with unchanged_on_failure(self):
             return self._fit(X)
@@ -262,6 +275,19 @@ class PatchDetector(ImageDetectorMixin, MetaEstimatorMixin, BaseEstimator):
         ValueError, TypeError
             If X holds no images, images smaller than a patch, of another number of
             channels than in `fit`, or with NaN or infinity.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from sklearn.ensemble import IsolationForest
+        >>> from sklearn_anogan import PatchDetector
+        >>> images = np.random.RandomState(0).normal(size=(2, 40, 60))
+        >>> detector = PatchDetector(
+        ...     IsolationForest(), patch_shape=8, n_patches=500, random_state=0
+        ... ).fit(images)
+        >>> images[1, 20:30, 20:30] += 10
+        >>> detector.score_samples(images).argsort()  # the most abnormal first
+        array([1, 0])
         """
         check_is_fitted(self)
         self._validate_params()  # some may have been set since `fit`
@@ -285,6 +311,20 @@ class PatchDetector(ImageDetectorMixin, MetaEstimatorMixin, BaseEstimator):
         maps : list of n ndarrays (height, width), or ndarray (n, height, width)
             An array if X is one. In the units of the detector's maps or scores; the
             higher, the more abnormal.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from sklearn.ensemble import IsolationForest
+        >>> from sklearn_anogan import PatchDetector
+        >>> images = np.random.RandomState(0).normal(size=(2, 40, 60))
+        >>> detector = PatchDetector(
+        ...     IsolationForest(), patch_shape=8, n_patches=500, random_state=0
+        ... ).fit(images)
+        >>> images[1, 20:30, 20:30] += 10
+        >>> maps = detector.anomaly_map(images)
+        >>> maps.shape, bool(maps[1, 20:30, 20:30].mean() > maps[1].mean())
+        ((2, 40, 60), True)
         """
         check_is_fitted(self)
         self._validate_params()

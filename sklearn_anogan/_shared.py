@@ -49,6 +49,17 @@ class ImageDetectorMixin(OutlierMixin):
         -------
         scores : ndarray of shape (n,), float64
             Negative for anomalies.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_digits
+        >>> from sklearn_anogan import AnoGANDetector
+        >>> images = load_digits().images
+        >>> damaged = images[60:61].copy()
+        >>> damaged[0, 3:6, 3:6] = 50  # brighter than any digit
+        >>> detector = AnoGANDetector(n_filters=8, max_epochs=2, random_state=0)
+        >>> detector.fit(images[:60]).decision_function(damaged) < 0
+        array([ True])
         """
         return self.score_samples(X) - self.offset_
 
@@ -64,6 +75,17 @@ class ImageDetectorMixin(OutlierMixin):
         -------
         labels : ndarray of shape (n,), int
             1 for normal images, -1 for anomalies.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_digits
+        >>> from sklearn_anogan import AnoGANDetector
+        >>> images = load_digits().images
+        >>> damaged = images[60:61].copy()
+        >>> damaged[0, 3:6, 3:6] = 50  # brighter than any digit
+        >>> detector = AnoGANDetector(n_filters=8, max_epochs=2, random_state=0)
+        >>> detector.fit(images[:60]).predict(damaged)
+        array([-1])
         """
         return np.where(self.decision_function(X) < 0, -1, 1)
 
@@ -104,6 +126,18 @@ class ImageDetectorMixin(OutlierMixin):
         ----------
         .. [1] S. Bates, E. Candès, L. Lei, Y. Romano, M. Sesia, "Testing for outliers
            with conformal p-values", 2023. :doi:`10.1214/22-AOS2244`
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_digits
+        >>> from sklearn_anogan import AnoGANDetector
+        >>> images = load_digits().images
+        >>> damaged = images[60:61].copy()
+        >>> damaged[0, 3:6, 3:6] = 50  # brighter than any digit
+        >>> detector = AnoGANDetector(n_filters=8, max_epochs=2, random_state=0)
+        >>> p = detector.fit(images[:60]).p_values(damaged)
+        >>> float(p[0]) == 1 / 11  # more abnormal than all 10 images held out
+        True
         """
         check_is_fitted(self)
         held_out = np.sort(self._held_out_scores())
@@ -138,6 +172,19 @@ class ImageDetectorMixin(OutlierMixin):
         ------
         ValueError, TypeError
             If `false_positive_rate` is no number between 0 and 1.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_digits
+        >>> from sklearn_anogan import AnoGANDetector
+        >>> images = load_digits().images
+        >>> damaged = images[60:61].copy()
+        >>> damaged[0, 3:6, 3:6] = 50  # brighter than any digit
+        >>> detector = AnoGANDetector(n_filters=8, max_epochs=2, random_state=0)
+        >>> threshold = detector.fit(images[:60]).map_threshold(images[61:160])
+        >>> mask = detector.anomaly_map(damaged) > threshold
+        >>> bool(mask[0, 3:6, 3:6].all())
+        True
         """
         check_scalar(
             false_positive_rate,

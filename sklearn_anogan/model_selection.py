@@ -119,6 +119,16 @@ class InlierSplit(BaseCrossValidator):
         ValueError
             If y has not both kinds, or a fold has no normal sample to train on or but
             one kind to test on.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from sklearn_anogan.model_selection import InlierSplit
+        >>> X, y = np.zeros((6, 1)), [1, 1, 1, 1, -1, -1]
+        >>> for train, test in InlierSplit(2).split(X, y):
+        ...     print(train, test)
+        [2 3] [0 1 4]
+        [0 1] [2 3 5]
         """
         is_anomaly = _tell_anomalies(y, self.anomaly_label)
         if is_anomaly.all() or not is_anomaly.any():
@@ -158,6 +168,15 @@ class InlierSplit(BaseCrossValidator):
         Returns
         -------
         n_splits : int
+
+        Examples
+        --------
+        >>> from sklearn.model_selection import LeaveOneGroupOut
+        >>> from sklearn_anogan.model_selection import InlierSplit
+        >>> InlierSplit(3).get_n_splits()
+        3
+        >>> InlierSplit(LeaveOneGroupOut()).get_n_splits(groups=["a", "a", "b", "b"])
+        2
         """
         return self._splitter([0, 1]).get_n_splits(X, y, groups)
 

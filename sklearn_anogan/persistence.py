@@ -158,6 +158,21 @@ def load(path, *, generator=None, discriminator=None, device=None):
     See Also
     --------
     save : Write it.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> import numpy as np
+    >>> from sklearn_anogan import AnoGANDetector
+    >>> from sklearn_anogan.persistence import load, save
+    >>> X = np.random.RandomState(0).normal(size=(50, 3))
+    >>> detector = AnoGANDetector(n_filters=4, max_epochs=20, random_state=0)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save(detector.fit(X), Path(folder, "detector.safetensors"))
+    ...     loaded = load(Path(folder, "detector.safetensors"), device="cpu")
+    >>> loaded.device, loaded.predict(X).shape
+    ('cpu', (50,))
     """
     content = Path(path).read_bytes()
     given = {"generator": generator, "discriminator": discriminator}

@@ -84,6 +84,20 @@ class AnomalyMapDisplay:
         Returns
         -------
         display : AnomalyMapDisplay
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_digits
+        >>> from sklearn_anogan import AnoGANDetector
+        >>> from sklearn_anogan.inspection import AnomalyMapDisplay
+        >>> images = load_digits().images
+        >>> X = images[60:63].copy()
+        >>> X[0, 3:6, 3:6] = 50  # brighter than any digit
+        >>> detector = AnoGANDetector(n_filters=8, max_epochs=2, random_state=0)
+        >>> detector = detector.fit(images[:60])
+        >>> display = AnomalyMapDisplay.from_estimator(detector, X, masks=X > 16)
+        >>> len(display.contours_)
+        1
         """
         reconstructions = None
         if hasattr(detector, "reconstruct"):
@@ -105,8 +119,20 @@ class AnomalyMapDisplay:
 
         Parameters
         ----------
-        images, maps, reconstructions, masks, scores
-            As of the class.
+        images : array-like, tensor or list of n images
+            The queries, in any layout but flattened.
+
+        maps : array-like, tensor or list of n arrays (height, width)
+            How anomalous each pixel is.
+
+        reconstructions : array-like, tensor or list of n images, default=None
+            The nearest normal images, shaped like the queries.
+
+        masks : array-like of shape (n, height, width) or list, default=None
+            True where an image is known to be anomalous: the contour is drawn.
+
+        scores : array-like of shape (n,), default=None
+            Written above the images.
 
         **kwargs
             Of `plot`.
@@ -114,6 +140,18 @@ class AnomalyMapDisplay:
         Returns
         -------
         display : AnomalyMapDisplay
+
+        Examples
+        --------
+        >>> from sklearn_anogan.datasets import make_retina
+        >>> from sklearn_anogan.inspection import AnomalyMapDisplay
+        >>> retina = make_retina(6, (32, 48), anomalous=0.5, random_state=0)
+        >>> maps = abs(retina.images - retina.images[:3].mean(axis=0))
+        >>> display = AnomalyMapDisplay.from_predictions(
+        ...     retina.images, maps, masks=retina.masks
+        ... )
+        >>> len(display.contours_)
+        3
         """
         if reconstructions is not None:
             reconstructions = to_pictures(reconstructions)
@@ -147,6 +185,15 @@ class AnomalyMapDisplay:
         Returns
         -------
         self : AnomalyMapDisplay
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_digits
+        >>> from sklearn_anogan.inspection import AnomalyMapDisplay
+        >>> images = load_digits().images[:4]
+        >>> display = AnomalyMapDisplay(images, maps=abs(images - images.mean(axis=0)))
+        >>> display.plot(vmax=16, cmap="viridis").maps_[0].get_clim() == (0, 16)
+        True
         """
         check_matplotlib_support(f"{type(self).__name__}.plot")
         check_consistent_length(self.images, self.maps, self.masks, self.scores)
@@ -250,6 +297,17 @@ class ScoreHistogramDisplay:
         Returns
         -------
         display : ScoreHistogramDisplay
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from sklearn.ensemble import IsolationForest
+        >>> from sklearn_anogan.inspection import ScoreHistogramDisplay
+        >>> X = np.random.RandomState(0).normal(size=(100, 2))
+        >>> detector = IsolationForest(random_state=0).fit(X)
+        >>> display = ScoreHistogramDisplay.from_estimator(detector, X)
+        >>> display.threshold == detector.offset_
+        True
         """
         threshold = getattr(detector, "offset_", None)
         if threshold is not None:
@@ -283,6 +341,15 @@ class ScoreHistogramDisplay:
         ------
         ValueError
             If `y` has other values than 1 and -1, or another length than the scores.
+
+        Examples
+        --------
+        >>> from sklearn_anogan.inspection import ScoreHistogramDisplay
+        >>> display = ScoreHistogramDisplay.from_predictions(
+        ...     [-3.0, -2.5, -0.5, -0.2], [-1, 1, 1, 1], threshold=-1.0, bins=2
+        ... )
+        >>> [int(bar.get_height()) for bar in display.bars_["normal"]]
+        [1, 2]
         """
         scores = check_array(scores, ensure_2d=False, input_name="scores")
         if y is not None:
@@ -309,6 +376,16 @@ class ScoreHistogramDisplay:
         Returns
         -------
         self : ScoreHistogramDisplay
+
+        Examples
+        --------
+        >>> import matplotlib.pyplot as plt
+        >>> from sklearn_anogan.inspection import ScoreHistogramDisplay
+        >>> scores = [-3.0, -2.5, -0.5, -0.2]
+        >>> figure, (left, right) = plt.subplots(1, 2)
+        >>> display = ScoreHistogramDisplay.from_predictions(scores, ax=left)
+        >>> display.plot(right, bins=2).figure_ is figure
+        True
         """
         check_matplotlib_support(f"{type(self).__name__}.plot")
         self.ax_, self.figure_ = _one_axes(ax)

@@ -67,6 +67,17 @@ class TrainingDisplay:
         Returns
         -------
         display : TrainingDisplay
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_digits
+        >>> from sklearn_anogan import AnoGANDetector
+        >>> from sklearn_anogan.inspection import TrainingDisplay
+        >>> detector = AnoGANDetector(n_filters=8, max_epochs=3, random_state=0)
+        >>> detector = detector.fit(load_digits().images[:60])
+        >>> display = TrainingDisplay.from_estimator(detector)
+        >>> display.lines_["diversity"].get_xdata()
+        array([1, 2, 3])
         """
         check_is_fitted(detector)
         return cls(detector.history_).plot()
@@ -77,6 +88,17 @@ class TrainingDisplay:
         Returns
         -------
         self : TrainingDisplay
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_digits
+        >>> from sklearn_anogan import AnoGANDetector
+        >>> from sklearn_anogan.inspection import TrainingDisplay
+        >>> detector = AnoGANDetector(n_filters=8, max_epochs=3, random_state=0)
+        >>> detector = detector.fit(load_digits().images[:60])
+        >>> display = TrainingDisplay(detector.history_).plot()
+        >>> [ax.get_title() for ax in display.axes_]
+        ['loss', 'probability of being real', 'diversity of generated images']
         """
         check_matplotlib_support(f"{type(self).__name__}.plot")
         import matplotlib.pyplot as plt
@@ -165,6 +187,19 @@ class LatentSearchDisplay:
         Returns
         -------
         display : LatentSearchDisplay
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_digits
+        >>> from sklearn_anogan import AnoGANDetector
+        >>> from sklearn_anogan.inspection import LatentSearchDisplay
+        >>> images = load_digits().images[:60]
+        >>> detector = AnoGANDetector(n_filters=8, max_epochs=2, random_state=0)
+        >>> display = LatentSearchDisplay.from_estimator(
+        ...     detector.fit(images), images[0], steps=[0, 1, 5]
+        ... )
+        >>> [ax.get_title() for ax in display.axes_]
+        ['0 steps', '1 step', '5 steps', 'query']
         """
         if len(steps) == 0:
             raise ValueError("steps must be one or more numbers of gradient steps.")
@@ -186,6 +221,16 @@ class LatentSearchDisplay:
         Returns
         -------
         self : LatentSearchDisplay
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_digits
+        >>> from sklearn_anogan.inspection import LatentSearchDisplay
+        >>> image, *images = load_digits().images[:4]  # as if three were generated
+        >>> losses = [abs(image - other).mean() for other in images]
+        >>> display = LatentSearchDisplay(image, [0, 1, 2], images, losses)
+        >>> display.plot().line_.get_xdata()
+        array([0, 1, 2])
         """
         check_matplotlib_support(f"{type(self).__name__}.plot")
         import matplotlib.pyplot as plt
@@ -274,6 +319,17 @@ class LatentWalkDisplay:
         Returns
         -------
         display : LatentWalkDisplay
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_digits
+        >>> from sklearn_anogan import AnoGANDetector
+        >>> from sklearn_anogan.inspection import LatentWalkDisplay
+        >>> detector = AnoGANDetector(n_filters=8, max_epochs=2, random_state=0)
+        >>> detector = detector.fit(load_digits().images[:60])
+        >>> display = LatentWalkDisplay.from_estimator(detector, n_walks=2, n_steps=5)
+        >>> len(display.walks), display.walks[0][0].shape
+        (2, (8, 8))
         """
         check_is_fitted(detector)
         check_scalar(n_walks, "n_walks", Integral, min_val=1)
@@ -293,6 +349,16 @@ class LatentWalkDisplay:
         Returns
         -------
         self : LatentWalkDisplay
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_digits
+        >>> from sklearn_anogan.inspection import LatentWalkDisplay
+        >>> begin, end = load_digits().images[:2]
+        >>> # For comparison with a walk: one image fades into another.
+        >>> fading = [(1 - t) * begin + t * end for t in (0, 0.25, 0.5, 0.75, 1)]
+        >>> LatentWalkDisplay([fading]).plot().axes_.shape
+        (1, 5)
         """
         check_matplotlib_support(f"{type(self).__name__}.plot")
         self.figure_, self.axes_ = axes_grid(

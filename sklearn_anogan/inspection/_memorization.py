@@ -14,16 +14,43 @@ from .._shared import own_random_state
 
 
 class MemorizationResult(NamedTuple):
-    """Answer of `memorization_test`."""
+    """Answer of `memorization_test`, a named tuple.
 
-    #: Share of pairs of a generated and an unseen image in which the generated one is
-    #: nearer to its nearest training image, in [0, 1].
+    Parameters
+    ----------
+    statistic : float in [0, 1]
+        Share of pairs of a generated and an unseen image in which the generated one is
+        nearer to its nearest training image.
+
+    pvalue : float in [0, 1]
+        Chance of such a share or a larger one if both kinds are equally near.
+
+    generated_distances : ndarray of shape (n_unseen,)
+        Distances of generated images from their nearest training images.
+
+    unseen_distances : ndarray of shape (n_unseen,)
+        Distances of unseen images from their nearest training images.
+
+    See Also
+    --------
+    memorization_test : Make one.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn_anogan import AnoGANDetector
+    >>> from sklearn_anogan.inspection import memorization_test
+    >>> X = np.random.RandomState(0).normal(size=(60, 3))
+    >>> detector = AnoGANDetector(n_filters=4, max_epochs=20, random_state=0)
+    >>> result = memorization_test(detector.fit(X[:50]), X[:50], X[50:], random_state=0)
+    >>> nearer = result.unseen_distances[:, None] > result.generated_distances
+    >>> bool(np.isclose(result.statistic, nearer.mean()))
+    True
+    """
+
     statistic: float
-    #: Chance of such a share or a larger one if both kinds are equally near.
     pvalue: float
-    #: Distances of generated images from their nearest training images, (n_unseen,).
     generated_distances: np.ndarray
-    #: Distances of unseen images from their nearest training images, (n_unseen,).
     unseen_distances: np.ndarray
 
 
