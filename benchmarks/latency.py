@@ -25,7 +25,6 @@ import time
 
 import numpy as np
 import torch
-from joblib import Memory
 from quality import describe_versions, load
 from sklearn.base import clone
 from sklearn.metrics import roc_auc_score
@@ -52,9 +51,9 @@ def main():
     )
     X, is_anomaly = X[kept], is_anomaly[kept]
     many = np.resize(X, (args.n_timed, *X.shape[1:]))
-    detector = Memory(args.cache, verbose=0).cache(fit)(
-        AnoGANDetector(inversion="encoder", random_state=0), X_train
-    )
+    detector = AnoGANDetector(
+        inversion="encoder", memory=args.memory, random_state=0
+    ).fit(X_train)
     detector.set_params(inversion="search", anomaly_score="anogan")
     detector.score_samples(X[:1])  # explores the latent space, once for each fit
 
@@ -134,10 +133,6 @@ def main():
     )
     if args.figure:
         draw(args.figure, curves, fast, f"{args.dataset}, {args.normal} is normal")
-
-
-def fit(detector, X):
-    return detector.fit(X)
 
 
 def load_one_class(dataset, normal, folder):
@@ -243,10 +238,7 @@ def parse_arguments():
     parser.add_argument("--n-images", type=int, default=200)
     parser.add_argument("--n-timed", type=int, default=1024)
     parser.add_argument("--pyod", action="store_true", help="compare PyOD's AnoGAN")
-    parser.add_argument(
-        "--cache",
-        help="folder that keeps trained detectors; empty it when code changes",
-    )
+    parser.add_argument("--memory", help="folder that keeps trained networks")
     parser.add_argument("--figure", help="file for a figure of loss against passes")
     return parser.parse_args()
 

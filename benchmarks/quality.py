@@ -18,8 +18,8 @@ Figures are the area under the ROC curve and the average precision, with anomali
 the positive class. Of AnoGANDetector, the share of unseen normal samples that `predict`
 takes for anomalies is told too; its threshold aims at 5 %. With --csv, each row is
 written as soon as it is measured, and rows that the file has already are not measured
-again. With --contaminate, training samples of the other classes make up that share of
-the training set.
+again; --memory keeps the trained networks for other benchmarks. With --contaminate,
+training samples of the other classes make up that share of the training set.
 
 The digits are scikit-learn's, half of each class for training. The others come from DIR
 (mnist.npz, fashion_mnist.npz and magnetic_tile_64.npz with arrays X_train, y_train,
@@ -115,10 +115,10 @@ class PyODAnoGAN:
         return (X - self.low) / self.width
 
 
-def detectors(seed, n_components):
+def detectors(seed, n_components, **settings):
     """Name -> (detector, whether it takes images rather than rows)."""
     return {
-        "AnoGANDetector": (AnoGANDetector(random_state=seed), True),
+        "AnoGANDetector": (AnoGANDetector(random_state=seed, **settings), True),
         "IsolationForest": (IsolationForest(random_state=seed), False),
         "LocalOutlierFactor": (LocalOutlierFactor(novelty=True), False),
         "OneClassSVM": (OneClassSVM(), False),
@@ -154,7 +154,10 @@ def main():
     for task, X_train, X_test, is_anomaly, masks in tasks(args):
         for seed in args.seeds:
             for name, (detector, takes_images) in detectors(
-                seed, 32 if masks is not None else 64
+                seed,
+                32 if masks is not None else 64,
+                memory=args.memory,
+                max_epochs=args.max_epochs,
             ).items():
                 key = (f"{args.dataset} {task}", str(seed), name)
                 skipped = name not in args.detectors or (
@@ -219,13 +222,15 @@ def tasks(args):
     for label in args.tasks or map(str, range(10)):
         is_normal = y_train == int(label)
         X_normal, name = X_train[is_normal][: args.n_train], label
+        name += f", {len(X_normal)} images" if args.n_train else ""
+        name += f", {args.max_epochs} epochs" if args.max_epochs != "auto" else ""
         if args.contaminate:
             share = args.contaminate
             X_others = X_train[~is_normal]
             n_others = round(share / (1 - share) * len(X_normal))
             others = np.random.RandomState(0).permutation(len(X_others))[:n_others]
             X_normal = np.concatenate([X_normal, X_others[others]])
-            name = f"{label}+{share:.0%}"
+            name += f"+{share:.0%}"
         yield name, X_normal, X_test, y_test != int(label), None
 
 
@@ -329,11 +334,13 @@ def parse_arguments():
     parser.add_argument("--detectors", nargs="+", choices=names, default=names)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--n-train", type=int, help="images per class, at most")
+    parser.add_argument("--max-epochs", type=int, default="auto", help="of ours")
     parser.add_argument("--n-test", type=int, default=2000)
     parser.add_argument(
         "--contaminate", type=float, help="share of anomalies among training images"
     )
     parser.add_argument("--csv", help="file for the rows, gone on with if it exists")
+    parser.add_argument("--memory", help="folder that keeps trained networks")
     parser.add_argument("--quick", action="store_true", help="ends in minutes")
     args = parser.parse_args()
     if args.contaminate is not None:

@@ -56,7 +56,7 @@ def main():
             begun = time.perf_counter()
             with warnings.catch_warnings(record=True) as caught:
                 warnings.simplefilter("always")
-                detector = AnoGANDetector(random_state=seed).fit(X)
+                detector = AnoGANDetector(memory=args.memory, random_state=seed).fit(X)
             seconds = time.perf_counter() - begun
             drawn = detector.sample(len(unseen), random_state=0)
             table.append(compare(drawn, unseen, X))
@@ -129,6 +129,7 @@ def parse_arguments():
     parser.add_argument("--classes", type=int, nargs="+", default=list(range(10)))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--n-train", type=int, help="images per class, at most")
+    parser.add_argument("--memory", help="folder that keeps trained networks")
     return parser.parse_args()
 
 

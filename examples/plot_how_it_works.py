@@ -1,63 +1,161 @@
 """
-=============================
-Watching the latent search
-=============================
+============================
+How AnoGAN works, in pictures
+============================
 
 AnoGAN compares an image with the nearest one that its generator can draw. It finds that
-by gradient descent on the latent code, with the generator frozen. Here we watch it, for
-an image that is normal and for one that is not.
+by gradient descent on the latent code, with the generator frozen. Five pictures show
+the whole of it: what the generator draws, the search, what is left of an image, what
+the discriminator makes of it, and the map.
 """
 
 # %%
-# Train on normal images
-# ----------------------
+# 1. Generated images
+# -------------------
+# A generator G turns latent codes z, random numbers, into images; a discriminator D
+# learns to tell these from the training images, and G learns to deceive it. All
+# training images are 3s here, so all that G can draw are 3s. The parameters are the
+# paper's, but for a training that is as short as the data set.
 
 import matplotlib.pyplot as plt
+import numpy as np
+import torch
 from sklearn.datasets import load_digits
 
 from sklearn_anogan import AnoGANDetector
 from sklearn_anogan.inspection import LatentSearchDisplay
 
 digits = load_digits()
-threes = digits.images[digits.target == 3]
+threes, sevens = (digits.images[digits.target == digit] for digit in (3, 7))
 detector = AnoGANDetector(
-    n_filters=16, self_supervision=0, max_epochs=600, random_state=0
+    n_filters=16,
+    max_epochs=600,
+    self_supervision=0,
+    n_candidates=1,
+    search_steps=500,
+    search_lr=0.05,
+    anomaly_score="anogan",
+    random_state=0,
 ).fit(threes[:90])
 
+
+def draw(images, n_rows, title, labels=None, **kwargs):
+    """Draw images in rows."""
+    fig, axes = plt.subplots(
+        n_rows,
+        len(images) // n_rows,
+        figsize=(7, 0.2 + 1.1 * n_rows),
+        layout="constrained",
+    )
+    for i, (ax, image) in enumerate(zip(axes.flat, images, strict=True)):
+        drawn = ax.imshow(image, **({"cmap": "gray", "vmin": 0, "vmax": 16} | kwargs))
+        ax.set(xticks=[], yticks=[])
+        if labels is not None:
+            ax.set_title(labels[i], fontsize=8)
+    fig.suptitle(title, fontsize=10)
+    return fig, axes, drawn
+
+
+draw(
+    np.r_[threes[:10], detector.sample(10, random_state=0)],
+    2,
+    "Training images above, generated ones below",
+)
+
 # %%
-# Search a normal image and an anomaly
-# ------------------------------------
-# The search starts from the nearest of 4096 generated images, which is what it shows
-# after no step.
+# 2. The latent search
+# --------------------
+# For a new image x, the search starts from a random code z1 and goes down the loss to
+# z500. A 7 ends as the 3 that comes closest to it.
 
-displays = {
-    "unseen 3": LatentSearchDisplay.from_estimator(detector, threes[100]),
-    "a 7": LatentSearchDisplay.from_estimator(
-        detector, digits.images[digits.target == 7][0]
-    ),
-}
-for name, display in displays.items():
-    display.figure_.suptitle(name)
-displays["a 7"].figure_.savefig("latent_search.png", dpi=120)
-print("saved latent_search.png\n")
+display = LatentSearchDisplay.from_estimator(
+    detector, sevens[0], steps=[0, 5, 10, 20, 50, 100, 200, 500]
+)
+display.figure_.suptitle("From z1 to z500, for a 7", fontsize=10)
+display.figure_.savefig("how_it_works.png", dpi=120)
+print("saved how_it_works.png\n")
 
 # %%
-# Both losses fall
-# ----------------
-# A longer search comes closer to the anomaly too, although it has learned nothing but
-# 3s: what tells the two apart shrinks.
+# 3. The residual
+# ---------------
+# What tells normal images from anomalies is what G could not draw: the mean of
+# \|x - G(z)\|. A 3 that was not trained on leaves little, a 7 more.
 
-fig, ax = plt.subplots(layout="constrained")
-for name, display in displays.items():
-    ax.plot(display.steps, display.losses, "o-", label=name)
+queries = np.r_[threes[90:94], sevens[:4]]
+nearest = detector.reconstruct(queries)
+terms = detector.score_terms(queries)
+draw(
+    np.r_[queries, nearest, np.abs(queries - nearest)],
+    3,
+    "x, G(z) and their difference; above it the residual",
+    labels=[""] * 16 + [f"{each:.3f}" for each in terms.residual],
+)
+
+# %%
+# 4. Feature matching
+# -------------------
+# A second term compares not the pixels but what an inner layer f of the discriminator
+# sees in them: the mean of \|f(x) - f(G(z))\|. Each row of the picture is the features
+# of an image, each column one feature, and bright what differs.
+
+X = torch.tensor(np.stack([queries, nearest]), dtype=torch.float32) / 8 - 1
+with torch.no_grad():
+    f_x, f_g = (
+        detector.discriminator_.features(images[:, None]).flatten(1) for images in X
+    )
+fig, ax = plt.subplots(figsize=(7, 2.4), layout="constrained")
+ax.imshow(
+    (f_x - f_g).abs().numpy(), aspect="auto", cmap="inferno", interpolation="nearest"
+)
+ax.set_yticks(
+    range(8),
+    [
+        f"{digit}: {term:.3f}"
+        for digit, term in zip("33337777", terms.discrimination, strict=True)
+    ],
+)
+ax.set(xlabel="feature", title="Differences of the features, and their mean")
+
+# %%
+# The loss is both together, ``(1 - w) * residual + w * discrimination``, with
+# ``discrimination_weight`` for w. A score is minus the loss.
+
+by_hand = -(0.9 * terms.residual + 0.1 * terms.discrimination)
+is_same = np.allclose(by_hand, detector.score_samples(queries))
+print(f"a score is minus the sum of the weighted terms: {is_same}\n")
+
+# %%
+# 5. The map
+# ----------
+# Pixel by pixel, the difference shows where an image is anomalous. Some places are hard
+# to draw in normal images too, the edges of strokes above all: ``anomaly_map`` counts
+# what goes beyond what is usual in each place.
+
+maps = detector.anomaly_map(queries)
+fig, axes, drawn = draw(maps, 1, "Anomaly maps", cmap="inferno", vmax=maps.max())
+fig.colorbar(drawn, ax=axes, label="grey levels")
+
+# %%
+# The search draws anomalies too
+# ------------------------------
+# Both losses fall, and with every step G(z) comes closer to a 7 as well: a longer
+# search is not always a better one. By default, AnoGANDetector starts from the nearest
+# of 4096 generated images and takes few steps from there.
+
+fig, ax = plt.subplots(figsize=(5, 3), layout="constrained")
+steps = [0, 10, 50, 200, 500]
+for label, images in {"unseen 3s": threes[90:122], "7s": sevens[:32]}.items():
+    residuals = [
+        detector.set_params(search_steps=n).score_terms(images).residual.mean()
+        for n in steps
+    ]
+    ax.plot(steps, residuals, "o-", label=f"mean of {len(images)} {label}")
+    print(
+        f"{label:>9}: {residuals[0]:.3f} before the search, {residuals[-1]:.3f} after"
+    )
 ax.set(xlabel="gradient steps", ylabel="residual", ylim=(0, None))
 ax.legend()
 
-normal, anomalous = (display.losses for display in displays.values())
-print("steps  unseen 3    a 7")
-for step, a, b in zip(displays["a 7"].steps, normal, anomalous, strict=True):
-    print(f"{step:5}     {a:.3f}  {b:.3f}")
-
 # %%
-# The residual of the anomaly stays above that of the normal image, and a few steps are
-# enough to see it.
+# What no latent code can draw is anomalous: the loss that is left ranks images, and the
+# difference that is left marks the pixels.

@@ -60,17 +60,6 @@ _TRAINING_PARAMETERS = (
     "verbose",
 )
 
-#: Parameters that decide which generated image is found for an image.
-_SEARCH_PARAMETERS = (
-    "inversion",
-    "n_candidates",
-    "search_steps",
-    "search_lr",
-    "n_restarts",
-    "tol",
-    "discrimination_weight",
-)
-
 #: Steps that ``search_steps="auto"`` takes at least.
 _FEWEST_STEPS = 10
 
@@ -334,6 +323,17 @@ class AnoGANDetector(CallbackSupportMixin, ImageDetectorMixin, BaseEstimator):
     (2, 8, 8)
     """
 
+    #: Those that decide which generated image is found for an image.
+    _search_parameters = (
+        "inversion",
+        "n_candidates",
+        "search_steps",
+        "search_lr",
+        "n_restarts",
+        "tol",
+        "discrimination_weight",
+    )
+
     _parameter_constraints = {  # noqa: RUF012 (scikit-learn's own form)
         "image_shape": ["array-like", None],
         "latent_dim": [Interval(Integral, 1, None, closed="left")],
@@ -571,7 +571,7 @@ class AnoGANDetector(CallbackSupportMixin, ImageDetectorMixin, BaseEstimator):
         self._calibration = Calibration.of(terms[:, list(columns)])
         self._held_out_terms = terms
         self._has_held_out = len(held_out) < len(images)
-        self._searched_with = {name: getattr(self, name) for name in _SEARCH_PARAMETERS}
+        self._remember_search()
         if self.contamination == "auto":
             scores = self._held_out_scores()
         else:
@@ -582,17 +582,6 @@ class AnoGANDetector(CallbackSupportMixin, ImageDetectorMixin, BaseEstimator):
 
     def _held_out_scores(self):
         """Scores of the held-out images, each as if it were new."""
-        changed = [
-            name
-            for name, value in self._searched_with.items()
-            if getattr(self, name) != value
-        ]
-        if changed:
-            raise ValueError(
-                "p-values compare images with those searched in fit, but since then "
-                f"{' and '.join(changed)} have been set. Fit again; with memory, that "
-                "takes no training."
-            )
         columns = list(self._columns("calibrated").values())
         of_the_others = Calibration.of_the_others(self._held_out_terms[:, columns])
         return self._combine(self._held_out_terms, of_the_others)

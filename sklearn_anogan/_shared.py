@@ -28,8 +28,11 @@ class ImageDetectorMixin(OutlierMixin):
 
     Of the detectors it needs `score_samples`, `offset_` and `anomaly_map`; for
     p-values, ``_held_out_scores()``, and ``_has_held_out``, whether those are scores of
-    images that were not trained on.
+    images that were not trained on. A detector whose scores depend on parameters that
+    can be set after `fit` names them and calls ``_remember_search()`` in `fit`.
     """
+
+    _search_parameters = ()
 
     # For the links of scikit-learn's HTML representation.
     _doc_link_module = "sklearn_anogan"
@@ -108,7 +111,7 @@ class ImageDetectorMixin(OutlierMixin):
         Raises
         ------
         ValueError
-            If parameters of the search have been set since `fit`.
+            If parameters of the search, or of the patches, have been set since `fit`.
 
         Warns
         -----
@@ -140,6 +143,17 @@ class ImageDetectorMixin(OutlierMixin):
         True
         """
         check_is_fitted(self)
+        changed = [
+            name
+            for name in self._search_parameters
+            if not np.array_equal(getattr(self, name), self._searched_with[name])
+        ]
+        if changed:
+            raise ValueError(
+                "p-values compare images with those searched in fit, but since then "
+                f"{' and '.join(changed)} have been set. Fit again; with memory, that "
+                "takes no training."
+            )
         held_out = np.sort(self._held_out_scores())
         if not self._has_held_out:
             warnings.warn(
@@ -150,6 +164,11 @@ class ImageDetectorMixin(OutlierMixin):
             )
         n_at_most = np.searchsorted(held_out, self.score_samples(X), side="right")
         return (1 + n_at_most) / (1 + len(held_out))
+
+    def _remember_search(self):
+        self._searched_with = {
+            name: getattr(self, name) for name in self._search_parameters
+        }
 
     def map_threshold(self, X, false_positive_rate=0.01):
         """Find the threshold that makes a mask of an anomaly map.

@@ -404,3 +404,14 @@ def test_p_values(rng, contamination):
     highest = X[held_out].max(axis=(1, 2))
     new = np.full((3, 8, 8), [[[0.0]], [[np.sort(highest)[-2]]], [[2.0]]])
     np.testing.assert_allclose(detector.p_values(new), [1, 3 / 11, 1 / 11])
+
+
+def test_p_values_of_other_patches(rng):
+    images = rng.uniform(size=(60, 8, 8))
+    detector = PatchDetector(Echo(), np.array([4, 4]), n_patches=9).fit(images)
+    p = detector.p_values(images)
+    detector.set_params(aggregation=0.5, stride=2)
+    with pytest.raises(ValueError, match="stride and aggregation have been set"):
+        detector.p_values(images)
+    detector.set_params(aggregation="max", stride=None)
+    np.testing.assert_array_equal(detector.p_values(images), p)

@@ -1,0 +1,198 @@
+"""Write the tables of quality from the rows in results/, where they are marked.
+
+A table stands between the lines ``<!-- table: NAME -->`` and ``<!-- end -->`` of
+README.md here and in the folder above. The rows are those of ``quality.py --csv``.
+
+    python benchmarks/tables.py
+    python benchmarks/tables.py --check
+"""
+
+import argparse
+import re
+import sys
+from pathlib import Path
+
+import pandas as pd
+
+FOLDER = Path(__file__).parent
+PAGES = (FOLDER / "README.md", FOLDER.parent / "README.md")
+
+OURS = "AnoGANDetector"
+TITLES = {
+    "mnist": "MNIST",
+    "fashion_mnist": "Fashion-MNIST",
+    "digits": "digits 8x8, three seeds",
+    "magnetic_tile_64": "magnetic tiles, whole images",
+    "adbench": "ten tables of numbers",
+}
+
+#: A lead below this is not counted as one.
+LEAD = 0.003
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument(
+        "--check", action="store_true", help="fail where a table is not up to date"
+    )
+    is_check = parser.parse_args().check
+    rows = read_rows()
+    outdated = []
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        made = re.sub(
+            r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)",
+            lambda found: f"{found[1]}\n{TABLES[found[2]](rows)}\n\n{found[3]}",
+            text,
+            flags=re.DOTALL,
+        )
+        if made != text:
+            outdated.append(str(page))
+            if not is_check:
+                page.write_text(made, encoding="utf-8")
+    if is_check and outdated:
+        sys.exit(f"Run benchmarks/tables.py: {' and '.join(outdated)} are not up to date.")
+
+
+def read_rows():
+    """All rows: dataset, what is normal, how it was changed, detector and figures."""
+    files = sorted((FOLDER / "results").glob("*.csv"))
+    rows = pd.concat([pd.read_csv(file) for file in files])
+    names = rows.pop("task").str.extract(
+        r"^(?P<dataset>\S+) ?(?P<normal>[^,+]*)(?:, |\+)?(?P<change>.*)$"
+    )
+    return rows.assign(**names)
+
+
+def by_task(dataset):
+    """A table of AUROC, a row for each class."""
+
+    def table(rows):
+        rows = rows[(rows.dataset == dataset) & (rows.change == "")]
+        auroc = means(rows, "auroc")
+        lines = {task: cells(values) for task, values in auroc.iterrows()}
+        if len(auroc) > 1:
+            if dataset != "adbench":
+                lines["mean of 0-4"] = cells(auroc[:5].mean())
+                lines["mean of 5-9"] = cells(auroc[5:].mean())
+            lines["mean"] = cells(auroc.mean())
+        else:
+            lines = {"AUROC of images": cells(auroc.mean())}
+        lines["average precision, mean"] = cells(means(rows, "ap").mean())
+        fit, score = (means(rows, name).mean() for name in ("fit", "score"))
+        lines["fit, score [s]"] = [
+            f"{fit[name]:.1f}, {score[name]:.1f}" for name in auroc
+        ]
+        first = "table" if dataset == "adbench" else "normal class"
+        return markdown([first, *auroc], lines)
+
+    return table
+
+
+def summary(rows):
+    """The mean AUROC of each data set, the best one in bold."""
+    rows = rows[rows.change == ""]
+    table = pd.DataFrame(
+        {
+            title: means(rows[rows.dataset == dataset], "auroc").mean()
+            for dataset, title in TITLES.items()
+        }
+    )
+    lines = {}
+    for title, values in table.items():
+        best = values.round(3) == values.max().round(3)
+        lines[title] = [
+            f"**{cell}**" if is_best else cell
+            for cell, is_best in zip(cells(values), best, strict=True)
+        ]
+    return markdown(["mean over all classes", *table.index], lines)
+
+
+def lost(rows):
+    """Tasks on which another detector is better than ours."""
+    lines = {}
+    for dataset, title in TITLES.items():
+        of_dataset = rows[(rows.dataset == dataset) & (rows.change == "")]
+        for task, values in means(of_dataset, "auroc").iterrows():
+            others = values.drop(OURS)
+            if others.max() >= values[OURS] + LEAD:
+                name = f"{title.split(',')[0]}: {task}".removesuffix(": ")
+                lines[name] = [f"{values[OURS]:.3f}", f"{others.max():.3f}", others.idxmax()]
+    return markdown(["", OURS, "another one", "which is"], lines)
+
+
+def alarms(rows):
+    """Unseen normal samples that `predict` takes for anomalies."""
+    rows = rows[(rows.change == "") & (rows.detector == OURS)]
+    lines = {}
+    for dataset, title in TITLES.items():
+        shares = means(rows[rows.dataset == dataset], "false_alarms")[OURS]
+        lines[title] = [f"{shares.mean():.1%}", f"{shares.min():.1%} to {shares.max():.1%}"]
+    return markdown(["", "mean", "least to most"], lines)
+
+
+def changed(pattern, whole, name):
+    """A table of both classes that were tried with changed training images."""
+
+    def table(rows):
+        tried = rows[rows.change.str.fullmatch(pattern)]
+        tasks = tried[["dataset", "normal"]].drop_duplicates().to_numpy()
+        detectors = [each for each in means(tried, "auroc")]
+        unchanged = rows[(rows.change == "") & rows.detector.isin(detectors)]
+        tried = pd.concat([tried, unchanged])
+        columns, found = [], {}
+        for dataset, normal in tasks:
+            of_task = tried[(tried.dataset == dataset) & (tried.normal == normal)]
+            for detector in detectors:
+                column = f"{TITLES[dataset]} {normal}: {detector}"
+                columns.append(column)
+                of_detector = of_task[of_task.detector == detector]
+                for change, value in zip(
+                    of_detector.change, of_detector.auroc, strict=True
+                ):
+                    number = float(re.sub(r"\D", "", change)) if change else whole
+                    found.setdefault(number, {})[column] = value
+        lines = {
+            name(number): [
+                f"{found[number][c]:.3f}" if c in found[number] else "-" for c in columns
+            ]
+            for number in sorted(found)
+        }
+        return markdown(["", *columns], lines)
+
+    return table
+
+
+def means(rows, figure):
+    """Means over the seeds: tasks x detectors, in the order of the file."""
+    table = rows.pivot_table(figure, "normal", "detector", sort=False)
+    return table[[name for name in rows.detector.unique() if name in table]]
+
+
+def cells(values):
+    return ["-" if pd.isna(value) else f"{value:.3f}" for value in values]
+
+
+def markdown(head, lines):
+    rows = [head, ["---"] * len(head), *([name, *line] for name, line in lines.items())]
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+TABLES = {dataset: by_task(dataset) for dataset in TITLES} | {
+    "summary": summary,
+    "lost": lost,
+    "alarms": alarms,
+    "sizes": changed(
+        r"\d+ images",
+        float("inf"),
+        lambda n: "all images" if n == float("inf") else f"{n:.0f} images",
+    ),
+    "epochs": changed(
+        r"\d+ epochs", 18, lambda n: "auto" if n == 18 else f"{n:.0f} epochs"
+    ),
+    "contamination": changed(r"\d+%", 0, lambda n: f"{n:.0f} %"),
+}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,91 @@
+"""
+============================================
+Healthy, unfinished and collapsed trainings
+============================================
+
+A detector can be no better than its generator. Three trainings on the same images, of
+the digit 8, show how to tell a good one from others.
+"""
+
+# %%
+# Three trainings
+# ---------------
+# The second ends too early. The third has a learning rate that is a hundred times too
+# high. Both say so: ``fit`` warns, with what to do.
+
+import warnings
+
+import matplotlib.pyplot as plt
+import numpy as np
+from sklearn.datasets import load_digits
+from sklearn.metrics import roc_auc_score
+
+from sklearn_anogan import AnoGANDetector
+
+digits = load_digits()
+eights = digits.images[digits.target == 8]
+X_train, X_test = eights[:130], np.r_[eights[130:], digits.images[digits.target != 8]]
+is_normal = np.arange(len(X_test)) < len(eights) - 130
+
+trainings = {
+    "healthy": {"max_epochs": 400},
+    "too short": {"max_epochs": 20},
+    "learning rate too high": {"max_epochs": 400, "lr": 0.08},
+}
+detectors = {}
+for name, settings in trainings.items():
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        detectors[name] = AnoGANDetector(n_filters=16, random_state=0, **settings).fit(
+            X_train
+        )
+    auroc = roc_auc_score(is_normal, detectors[name].score_samples(X_test))
+    print(f"{name}: AUROC {auroc:.3f}")
+    for warning in caught:
+        print(f"  {warning.category.__name__}: {warning.message}")
+
+# %%
+# Look at generated images
+# ------------------------
+# Nothing says more than a look. A healthy generator draws images that could be training
+# images, and each time another one; an unfinished one draws grey, a collapsed one the
+# same thing again and again.
+
+fig, axes = plt.subplots(3, 12, figsize=(8, 2.6), layout="constrained")
+for row, (name, detector) in zip(axes, detectors.items(), strict=True):
+    for ax, image in zip(row, detector.sample(12, random_state=0), strict=True):
+        ax.imshow(image, cmap="gray", vmin=0, vmax=16)
+        ax.set(xticks=[], yticks=[])
+    row[0].set_ylabel(
+        name.replace(" too", "\ntoo"), rotation=0, ha="right", va="center"
+    )
+fig.suptitle("Generated images")
+fig.savefig("training.png", dpi=120)
+print("\nsaved training.png")
+
+# %%
+# Look at the history
+# -------------------
+# ``history_`` says the same in numbers. The diversity, the mean distance of a generated
+# image from the nearest other one, relative to that of training images, nears 1 in a
+# healthy training; below 0.5, ``fit`` warns. The discriminator should be in doubt:
+# where its probability of being real is 1 for all training images and 0 for all
+# generated ones, the generator learns nothing any more. (The diversity is measured every
+# 25 steps.)
+# :class:`~sklearn_anogan.inspection.TrainingDisplay` draws it for one training.
+
+fig, axes = plt.subplots(1, 2, figsize=(8, 3), layout="constrained")
+for name, detector in detectors.items():
+    history = detector.history_
+    epochs = history[:, "epoch"]
+    axes[0].plot(epochs, history[:, "diversity"], label=name)
+    certainty = np.subtract(history[:, "d_real"], history[:, "d_fake"])
+    axes[1].plot(epochs, certainty, label=name)
+axes[0].axhline(0.5, color="0.8", zorder=0)
+axes[0].set(xlabel="epoch", ylabel="diversity", ylim=(0, None))
+axes[1].set(xlabel="epoch", ylabel="D(x) - D(G(z))", ylim=(None, 1.02))
+axes[0].legend(fontsize=8)
+
+# %%
+# Look at generated images first; where they are bad, train longer, more gently, or on
+# more images, before anything else is tuned.
