@@ -51,7 +51,9 @@ def main():
             if not is_check:
                 page.write_text(made, encoding="utf-8")
     if is_check and outdated:
-        sys.exit(f"Run benchmarks/tables.py: {' and '.join(outdated)} are not up to date.")
+        sys.exit(
+            f"Run benchmarks/tables.py: {' and '.join(outdated)} are not up to date."
+        )
 
 
 def read_rows():
@@ -96,7 +98,8 @@ def summary(rows):
         {
             title: means(rows[rows.dataset == dataset], "auroc").mean()
             for dataset, title in TITLES.items()
-        }
+        },
+        index=rows.detector.unique(),
     )
     lines = {}
     for title, values in table.items():
@@ -117,7 +120,11 @@ def lost(rows):
             others = values.drop(OURS)
             if others.max() >= values[OURS] + LEAD:
                 name = f"{title.split(',')[0]}: {task}".removesuffix(": ")
-                lines[name] = [f"{values[OURS]:.3f}", f"{others.max():.3f}", others.idxmax()]
+                lines[name] = [
+                    f"{values[OURS]:.3f}",
+                    f"{others.max():.3f}",
+                    others.idxmax(),
+                ]
     return markdown(["", OURS, "another one", "which is"], lines)
 
 
@@ -127,7 +134,10 @@ def alarms(rows):
     lines = {}
     for dataset, title in TITLES.items():
         shares = means(rows[rows.dataset == dataset], "false_alarms")[OURS]
-        lines[title] = [f"{shares.mean():.1%}", f"{shares.min():.1%} to {shares.max():.1%}"]
+        lines[title] = [
+            f"{shares.mean():.1%}",
+            f"{shares.min():.1%} to {shares.max():.1%}",
+        ]
     return markdown(["", "mean", "least to most"], lines)
 
 
@@ -137,7 +147,7 @@ def changed(pattern, whole, name):
     def table(rows):
         tried = rows[rows.change.str.fullmatch(pattern)]
         tasks = tried[["dataset", "normal"]].drop_duplicates().to_numpy()
-        detectors = [each for each in means(tried, "auroc")]
+        detectors = list(means(tried, "auroc"))
         unchanged = rows[(rows.change == "") & rows.detector.isin(detectors)]
         tried = pd.concat([tried, unchanged])
         columns, found = [], {}
@@ -154,7 +164,8 @@ def changed(pattern, whole, name):
                     found.setdefault(number, {})[column] = value
         lines = {
             name(number): [
-                f"{found[number][c]:.3f}" if c in found[number] else "-" for c in columns
+                f"{found[number][c]:.3f}" if c in found[number] else "-"
+                for c in columns
             ]
             for number in sorted(found)
         }

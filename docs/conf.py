@@ -73,6 +73,7 @@ sphinx_gallery_conf = {
     "min_reported_time": 0,
 }
 
+toc_object_entries_show_parents = "hide"
 html_theme = "pydata_sphinx_theme"
 html_title = "sklearn-anogan"
 html_copy_source = False

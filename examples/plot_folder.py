@@ -97,12 +97,13 @@ for i in np.argsort(scores)[:5]:
 # The threshold of a mask comes from normal images too, from those that were kept: on
 # images of ``fit`` the maps would be too small.
 
+# sphinx_gallery_thumbnail_number = 2
 X_kept, _ = read(folder / "kept")
 threshold = detector.map_threshold(X_kept, false_positive_rate=0.01)
 temporary.cleanup()
 
 order = np.argsort(scores)
-shown = np.r_[order[:7], order[-3:]]
+shown = np.r_[order[:4], order[-3:]]
 maps = detector.anomaly_map(X_new[shown])
 display = AnomalyMapDisplay.from_predictions(
     X_new[shown],
@@ -112,7 +113,7 @@ display = AnomalyMapDisplay.from_predictions(
     scores=scores[shown],
 )
 display.figure_.suptitle(
-    "The most and the least abnormal images; contours hold what is above the threshold"
+    "Most and least abnormal images; contours hold what is above the threshold"
 )
 display.figure_.savefig("folder.png", dpi=120)
 print("\nsaved folder.png")

@@ -1,7 +1,7 @@
 """
-============================
+=============================
 How AnoGAN works, in pictures
-============================
+=============================
 
 AnoGAN compares an image with the nearest one that its generator can draw. It finds that
 by gradient descent on the latent code, with the generator frozen. Five pictures show
@@ -44,7 +44,7 @@ def draw(images, n_rows, title, labels=None, **kwargs):
     fig, axes = plt.subplots(
         n_rows,
         len(images) // n_rows,
-        figsize=(7, 0.2 + 1.1 * n_rows),
+        figsize=(6, 0.3 + 6 / len(images) * n_rows**2),
         layout="constrained",
     )
     for i, (ax, image) in enumerate(zip(axes.flat, images, strict=True)):
@@ -57,7 +57,7 @@ def draw(images, n_rows, title, labels=None, **kwargs):
 
 
 draw(
-    np.r_[threes[:10], detector.sample(10, random_state=0)],
+    np.r_[threes[:8], detector.sample(8, random_state=0)],
     2,
     "Training images above, generated ones below",
 )
@@ -69,7 +69,7 @@ draw(
 # z500. A 7 ends as the 3 that comes closest to it.
 
 display = LatentSearchDisplay.from_estimator(
-    detector, sevens[0], steps=[0, 5, 10, 20, 50, 100, 200, 500]
+    detector, sevens[0], steps=[0, 10, 20, 50, 100, 500]
 )
 display.figure_.suptitle("From z1 to z500, for a 7", fontsize=10)
 display.figure_.savefig("how_it_works.png", dpi=120)
@@ -81,14 +81,15 @@ print("saved how_it_works.png\n")
 # What tells normal images from anomalies is what G could not draw: the mean of
 # \|x - G(z)\|. A 3 that was not trained on leaves little, a 7 more.
 
-queries = np.r_[threes[90:94], sevens[:4]]
+# sphinx_gallery_thumbnail_number = 3
+queries = np.r_[threes[90:93], sevens[:3]]
 nearest = detector.reconstruct(queries)
 terms = detector.score_terms(queries)
 draw(
     np.r_[queries, nearest, np.abs(queries - nearest)],
     3,
     "x, G(z) and their difference; above it the residual",
-    labels=[""] * 16 + [f"{each:.3f}" for each in terms.residual],
+    labels=[""] * 12 + [f"{each:.3f}" for each in terms.residual],
 )
 
 # %%
@@ -108,10 +109,10 @@ ax.imshow(
     (f_x - f_g).abs().numpy(), aspect="auto", cmap="inferno", interpolation="nearest"
 )
 ax.set_yticks(
-    range(8),
+    range(6),
     [
         f"{digit}: {term:.3f}"
-        for digit, term in zip("33337777", terms.discrimination, strict=True)
+        for digit, term in zip("333777", terms.discrimination, strict=True)
     ],
 )
 ax.set(xlabel="feature", title="Differences of the features, and their mean")

@@ -88,7 +88,7 @@ print(
 # normal images leave in each place. All maps share one colour scale.
 
 order = np.argsort(scores)
-shown = np.r_[order[:6], order[-6:]]
+shown = np.r_[order[:4], order[-3:]]
 display = AnomalyMapDisplay.from_predictions(
     images_test[shown],
     detector.anomaly_map(images_test[shown]),
@@ -96,7 +96,7 @@ display = AnomalyMapDisplay.from_predictions(
     scores=scores[shown],
 )
 display.figure_.suptitle(
-    "Score and anomaly map of the six most and the six least abnormal digits"
+    "Score and anomaly map of the four most and the three least abnormal digits"
 )
 display.figure_.savefig("quickstart.png", dpi=120)
 print("\nsaved quickstart.png")

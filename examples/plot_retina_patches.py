@@ -69,7 +69,7 @@ print("healthy scans marked by mistake")
 # %%
 # The contours show what is truly anomalous.
 
-shown = [0, 1, *np.flatnonzero(new.target == -1)[:6]]
+shown = [0, *np.flatnonzero(new.target == -1)[:3]]
 display = AnomalyMapDisplay.from_predictions(
     new.images[shown], maps[shown], masks=new.masks[shown]
 )

@@ -70,7 +70,7 @@ folder.cleanup()
 # %%
 # The loaded detector marks what is strange about digits that are not a 3.
 
-display = AnomalyMapDisplay.from_estimator(loaded, new[:10])
+display = AnomalyMapDisplay.from_estimator(loaded, new[:7])
 display.figure_.suptitle("Digits, and how they differ from a 3, by the loaded detector")
 display.figure_.savefig("save_and_load.png", dpi=120)
 print("saved save_and_load.png")

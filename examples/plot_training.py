@@ -51,9 +51,9 @@ for name, settings in trainings.items():
 # images, and each time another one; an unfinished one draws grey, a collapsed one the
 # same thing again and again.
 
-fig, axes = plt.subplots(3, 12, figsize=(8, 2.6), layout="constrained")
+fig, axes = plt.subplots(3, 7, figsize=(6, 2.6), layout="constrained")
 for row, (name, detector) in zip(axes, detectors.items(), strict=True):
-    for ax, image in zip(row, detector.sample(12, random_state=0), strict=True):
+    for ax, image in zip(row, detector.sample(7, random_state=0), strict=True):
         ax.imshow(image, cmap="gray", vmin=0, vmax=16)
         ax.set(xticks=[], yticks=[])
     row[0].set_ylabel(
@@ -70,8 +70,8 @@ print("\nsaved training.png")
 # image from the nearest other one, relative to that of training images, nears 1 in a
 # healthy training; below 0.5, ``fit`` warns. The discriminator should be in doubt:
 # where its probability of being real is 1 for all training images and 0 for all
-# generated ones, the generator learns nothing any more. (The diversity is measured every
-# 25 steps.)
+# generated ones, the generator learns nothing any more. (The diversity is measured
+# every 25 steps.)
 # :class:`~sklearn_anogan.inspection.TrainingDisplay` draws it for one training.
 
 fig, axes = plt.subplots(1, 2, figsize=(8, 3), layout="constrained")

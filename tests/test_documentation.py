@@ -1,0 +1,150 @@
+"""Snippets of the README run, tables are those of the results, links lead somewhere.
+
+The user guide's snippets are doctests of their own.
+"""
+
+import importlib
+import re
+import shutil
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import sklearn_anogan
+from sklearn_anogan._shared import _DOCUMENTATION
+from sklearn_anogan.datasets import make_retina
+
+ROOT = Path(__file__).parents[1]
+
+PUBLIC_MODULES = [
+    "sklearn_anogan",
+    "sklearn_anogan.datasets",
+    "sklearn_anogan.inspection",
+    "sklearn_anogan.model_selection",
+    "sklearn_anogan.persistence",
+]
+
+
+def test_readme_runs(digits, tmp_path, monkeypatch):
+    """As a user would paste it, but for a shorter training of narrower networks."""
+    images, _ = digits
+    for name, chosen in {
+        "normal_images": images[:60],
+        "more_normal_images": images[60:70],
+        "new_images": images[70:90],
+    }.items():
+        (tmp_path / name).mkdir()
+        for i, image in enumerate(chosen):
+            picture = Image.fromarray((15 * image).astype(np.uint8))
+            picture.save(tmp_path / name / f"{i}.png")
+    monkeypatch.chdir(tmp_path)
+    scans = make_retina(45, (64, 96), random_state=0).images
+    names = {"scans": scans, "new_scans": scans[:2]}
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    assert len(blocks) == 3
+    for block in blocks:
+        quick = block.replace(
+            "AnoGANDetector(", "AnoGANDetector(max_epochs=1, n_filters=4, "
+        ).replace("patch_shape=64", "n_patches=200, patch_shape=64")
+        exec(compile(quick, "README.md", "exec"), names)
+    assert (tmp_path / "maps.png").stat().st_size > 10_000
+    assert names["masks"].shape == (20, 32, 32)
+    assert names["maps"].shape == (2, 64, 96)
+
+
+@pytest.mark.parametrize(
+    "page", ["README.md", "CONTRIBUTING.md", "benchmarks/README.md"]
+)
+def test_links_between_files(page):
+    text = (ROOT / page).read_text(encoding="utf-8")
+    links = re.findall(r"\]\(([^)]+)\)", text)
+    for link in links:
+        if not urlsplit(link).scheme:
+            assert ((ROOT / page).parent / link).exists(), link
+
+
+def test_tables_are_those_of_the_results():
+    command = [sys.executable, ROOT / "benchmarks" / "tables.py", "--check"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+class Page(HTMLParser):
+    """Collects what a page links to, loads, and can be linked to at."""
+
+    def __init__(self, path):
+        super().__init__()
+        self.links, self.loaded, self.anchors = [], [], set()
+        self.feed(path.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag, attributes):
+        attributes = dict(attributes)
+        self.anchors |= {attributes.get("id"), attributes.get("name")}
+        if tag == "a" and "href" in attributes:
+            self.links.append(attributes["href"])
+        elif tag in ("img", "script", "link", "source", "iframe"):
+            found = attributes.get("src") or attributes.get("href")
+            if found:
+                self.loaded.append(found)
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    """Folder of the site, built from a copy with every example executed."""
+    pytest.importorskip("sphinx_gallery")
+    folder = tmp_path_factory.mktemp("site")
+    generated = shutil.ignore_patterns("_build", "api", "auto_examples", "*.png")
+    for name in ("docs", "examples", "benchmarks"):
+        shutil.copytree(ROOT / name, folder / name, ignore=generated)
+    shutil.copytree(ROOT / "benchmarks", folder / "benchmarks", dirs_exist_ok=True)
+    for name in ("README.md", "CHANGELOG.md"):
+        shutil.copy(ROOT / name, folder)
+    command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q"]
+    done = subprocess.run(
+        [*command, folder / "docs", folder / "html"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return folder / "html"
+
+
+@pytest.mark.slow
+def test_site(site):
+    """Every link within it and every picture is there; nothing comes from elsewhere."""
+    pages = {path.resolve(): Page(path) for path in site.rglob("*.html")}
+    assert len(pages) > 30
+    for path, page in pages.items():
+        for link in page.links + page.loaded:
+            parts = urlsplit(link)
+            if parts.scheme or parts.netloc:
+                assert link in page.links, f"{path} loads {link}"
+                continue
+            target = (path.parent / unquote(parts.path)).resolve()
+            target = path if not parts.path else target
+            assert target.exists(), f"{path} links to {link}"
+            if parts.fragment and target in pages:
+                anchors = pages[target].anchors
+                assert unquote(parts.fragment) in anchors, f"{path} links to {link}"
+
+
+@pytest.mark.slow
+def test_site_documents_everything(site):
+    for module in map(importlib.import_module, PUBLIC_MODULES):
+        for name in module.__all__:
+            assert (site / "api" / f"{module.__name__}.{name}.html").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sklearn_anogan.__all__)
+def test_html_representation_links_into_the_site(site, name):
+    link = getattr(sklearn_anogan, name)()._get_doc_link()
+    assert (site / link.removeprefix(f"{_DOCUMENTATION}/")).is_file()
