@@ -11,7 +11,7 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 
 project = "sklearn-anogan"
 author = "The sklearn-anogan developers"
-copyright = f"2026, {author}"  # noqa: A001 (Sphinx's own name)
+copyright = f"2026, {author}"
 version = release = sklearn_anogan.__version__
 
 extensions = [
