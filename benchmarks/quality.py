@@ -157,7 +157,7 @@ def main():
                 seed,
                 32 if masks is not None else 64,
                 memory=args.memory,
-                max_epochs=args.max_epochs,
+                max_epochs=args.max_epochs or "auto",
             ).items():
                 key = (f"{args.dataset} {task}", str(seed), name)
                 skipped = name not in args.detectors or (
@@ -223,7 +223,7 @@ def tasks(args):
         is_normal = y_train == int(label)
         X_normal, name = X_train[is_normal][: args.n_train], label
         name += f", {len(X_normal)} images" if args.n_train else ""
-        name += f", {args.max_epochs} epochs" if args.max_epochs != "auto" else ""
+        name += f", {args.max_epochs} epochs" if args.max_epochs else ""
         if args.contaminate:
             share = args.contaminate
             X_others = X_train[~is_normal]
@@ -334,7 +334,7 @@ def parse_arguments():
     parser.add_argument("--detectors", nargs="+", choices=names, default=names)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--n-train", type=int, help="images per class, at most")
-    parser.add_argument("--max-epochs", type=int, default="auto", help="of ours")
+    parser.add_argument("--max-epochs", type=int, help="of ours; default: auto")
     parser.add_argument("--n-test", type=int, default=2000)
     parser.add_argument(
         "--contaminate", type=float, help="share of anomalies among training images"
