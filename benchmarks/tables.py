@@ -119,7 +119,8 @@ def lost(rows):
         for task, values in means(of_dataset, "auroc").iterrows():
             others = values.drop(OURS)
             if others.max() >= values[OURS] + LEAD:
-                name = f"{title.split(',')[0]}: {task}".removesuffix(": ")
+                name = f"{title.split(',')[0]}, {task}".removesuffix(", ")
+                name = task if dataset == "adbench" else name
                 lines[name] = [
                     f"{values[OURS]:.3f}",
                     f"{others.max():.3f}",

@@ -85,4 +85,6 @@ html_theme_options = {
     "footer_end": [],
     "secondary_sidebar_items": ["page-toc"],
 }
-html_sidebars = {"index": [], "auto_examples/index": [], "changelog": []}
+html_sidebars = {
+    page: [] for page in ("index", "auto_examples/index", "benchmarks", "changelog")
+}
