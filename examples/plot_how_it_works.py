@@ -5,8 +5,8 @@ How AnoGAN works, in pictures
 
 AnoGAN compares an image with the nearest one that its generator can draw. It finds that
 by gradient descent on the latent code, with the generator frozen. Five pictures show
-the whole of it: what the generator draws, the search, what is left of an image, what
-the discriminator makes of it, and the map.
+it: what the generator draws, the search, what is left of an image, what the
+discriminator makes of it, and the map; a sixth shows its limit.
 """
 
 # %%
@@ -14,8 +14,8 @@ the discriminator makes of it, and the map.
 # -------------------
 # A generator G turns latent codes z, random numbers, into images; a discriminator D
 # learns to tell these from the training images, and G learns to deceive it. All
-# training images are 3s here, so all that G can draw are 3s. The parameters are the
-# paper's, but for a training that is as short as the data set.
+# training images are 3s here, so all that G can draw are 3s. Score and search are the
+# paper's; the training is this library's, short and without its second task.
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -139,7 +139,7 @@ fig.colorbar(drawn, ax=axes, label="grey levels")
 # %%
 # The search draws anomalies too
 # ------------------------------
-# Both losses fall, and with every step G(z) comes closer to a 7 as well: a longer
+# Both curves fall, and with every step G(z) comes closer to a 7 as well: a longer
 # search is not always a better one. By default, AnoGANDetector starts from the nearest
 # of 4096 generated images and takes few steps from there.
 

@@ -1,7 +1,7 @@
 """
-======================================
-Has the generator learned or memorised
-======================================
+=======================================
+Has the generator learned or memorised?
+=======================================
 
 A generator may have learned what normal images have in common, or a list of them. Two
 looks tell: the way between two latent codes, which should be smooth, and the distance
@@ -37,8 +37,8 @@ display.figure_.savefig("latent_walk.png", dpi=120)
 print("saved latent_walk.png")
 
 # %%
-# Are generated images copies
-# ---------------------------
+# Are generated images copies?
+# ----------------------------
 # The test compares the distances from the nearest training image, of generated images
 # and of unseen ones. A statistic of 0.5 means that both are equally near, 1 means
 # copies.

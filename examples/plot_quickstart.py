@@ -68,11 +68,12 @@ for name, auroc in aurocs.items():
     print(f"{name:<20}  {auroc:.3f}")
 
 # %%
-# ``predict`` puts a threshold on the scores, by default one that 5 % of the images miss
-# which ``fit`` has held out of the training. It answers 1 for normal images and -1 for
-# anomalous ones. Of 91 images only ten are held out; the threshold lies at the least
-# normal of them, which makes it a cautious one here: the ranks above are far better
-# than these labels. With more training images, more are held out.
+# ``predict`` puts a threshold on the scores; by default, about 5 % of unseen normal
+# images should fall below it. ``fit`` has held images out of the training to find it.
+# It answers 1 for normal images and -1 for anomalous ones. Of 91 images only ten are
+# held out; the threshold lies at the least normal of them, which makes it a cautious
+# one here: the ranks above are far better than these labels. With more training images,
+# more are held out.
 
 is_anomaly = detector.predict(images_test) == -1
 print(f"\nfound {is_anomaly[~is_normal].sum()} of {(~is_normal).sum()} other digits,")
@@ -103,5 +104,5 @@ print("\nsaved quickstart.png")
 
 # %%
 # The detector ranks the other digits below the 3s because its generator, which has
-# seen nothing else, answers every image with a 3, and because its discriminator does
-# not know how to hold them.
+# seen nothing else, draws only what resembles a 3, and because its discriminator cannot
+# tell which way up they are.

@@ -56,7 +56,7 @@ print(f"same scores after loading: {is_same}")
 # %%
 # A damaged file
 # --------------
-# One bit of it is enough to be told.
+# One changed bit is noticed.
 
 content = bytearray(path.read_bytes())
 content[len(content) // 2] ^= 1
@@ -76,4 +76,4 @@ display.figure_.savefig("save_and_load.png", dpi=120)
 print("saved save_and_load.png")
 
 # %%
-# A detector travels as one small file that anyone can load without trusting its author.
+# A detector travels as one small file, and loading it executes nothing of it.

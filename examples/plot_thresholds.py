@@ -5,7 +5,7 @@ Thresholds: how many false alarms are right
 
 Scores rank images; a decision needs a threshold. There are no labelled anomalies to set
 it by, but there are normal images, and they tell how many of them would be taken for
-anomalies. `p_values` says it for each image, with a guarantee.
+anomalies. `p_values` says it for each image.
 """
 
 # %%

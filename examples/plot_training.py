@@ -11,7 +11,8 @@ the digit 8, show how to tell a good one from others.
 # Three trainings
 # ---------------
 # The second ends too early. The third has a learning rate that is a hundred times too
-# high. Both say so: ``fit`` warns, with what to do.
+# high; with it, the discriminator learns its images by heart and the generator nothing.
+# Both say so: ``fit`` warns, with what to do.
 
 import warnings
 

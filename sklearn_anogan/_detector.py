@@ -206,9 +206,10 @@ class AnoGANDetector(CallbackSupportMixin, ImageDetectorMixin, BaseEstimator):
         With 1, training and scoring show progress bars, training with its losses.
 
     random_state : int, RandomState instance or None, default=None
-        Decides the networks' weights, the batches, the starts of the search and the
-        calibration images. An int makes `fit` reproducible. Global random states are
-        neither used nor changed.
+        Decides the networks' weights, the batches, the starts of the search, and the
+        sample of images for a number as `contamination`; which images are held out
+        depends on how many there are. An int makes `fit` reproducible. Global random
+        states are neither used nor changed.
 
     Attributes
     ----------
@@ -270,9 +271,10 @@ class AnoGANDetector(CallbackSupportMixin, ImageDetectorMixin, BaseEstimator):
     the same latent codes, and the search treats each one on its own.
 
     The paper sums absolute differences in both terms; here they are means, so that
-    ``discrimination_weight`` means the same at every image size. What it describes is
-    ``AnoGANDetector(lr=2e-4, ema_decay=0, self_supervision=0, n_candidates=1,
-    search_steps=500, search_lr=0.05, anomaly_score="anogan")``.
+    ``discrimination_weight`` means the same at every image size. Its score and search
+    are ``AnoGANDetector(lr=2e-4, ema_decay=0, self_supervision=0, n_candidates=1,
+    search_steps=500, search_lr=0.05, anomaly_score="anogan")``; the user guide has the
+    sizes of its networks as well.
 
     A ``generator`` class takes ``latent_dim``, ``n_channels``, ``height``, ``width``
     and ``n_filters`` as keywords and maps codes (n, latent_dim) to images (n,

@@ -123,7 +123,9 @@ class ImageDetectorMixin(OutlierMixin):
         ``p_values(X) <= a`` marks unseen normal images with a probability of at most
         a, in the mean over fits; a below 1 / (m + 1) marks none. After one fit, the
         share it marks varies about a with a standard deviation of sqrt(a (1 - a) /
-        (m + 2)). That holds for images that come from where those of `fit` do.
+        (m + 2)). That holds for images that come from where those of `fit` do, and for
+        the calibrated score of `AnoGANDetector` nearly: the same held-out images
+        calibrate it.
 
         References
         ----------
