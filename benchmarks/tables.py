@@ -1,7 +1,9 @@
 """Write the tables of quality from the rows in results/, where they are marked.
 
 A table stands between the lines ``<!-- table: NAME -->`` and ``<!-- end -->`` of
-README.md here and in the folder above. The rows are those of ``quality.py --csv``.
+README.md here and in the folder above. The rows are those of ``quality.py --csv``. What
+stands here between ``<!-- NAME -->`` and ``<!-- end -->`` is repeated there after
+``<!-- copy: NAME -->``.
 
     python benchmarks/tables.py
     python benchmarks/tables.py --check
@@ -16,6 +18,9 @@ import pandas as pd
 
 FOLDER = Path(__file__).parent
 PAGES = (FOLDER / "README.md", FOLDER.parent / "README.md")
+
+END = "<!-- end -->"
+BLOCK = re.compile(rf"(<!-- (table|copy): ([^>]+) -->).*?{END}", re.DOTALL)
 
 OURS = "AnoGANDetector"
 TITLES = {
@@ -40,11 +45,9 @@ def main():
     outdated = []
     for page in PAGES:
         text = page.read_text(encoding="utf-8")
-        made = re.sub(
-            r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)",
-            lambda found: f"{found[1]}\n{TABLES[found[2]](rows)}\n\n{found[3]}",
+        made = BLOCK.sub(
+            lambda block: f"{block[1]}\n\n{content(block[2], block[3], rows)}\n\n{END}",
             text,
-            flags=re.DOTALL,
         )
         if made != text:
             outdated.append(str(page))
@@ -54,6 +57,14 @@ def main():
         sys.exit(
             f"Run benchmarks/tables.py: {' and '.join(outdated)} are not up to date."
         )
+
+
+def content(kind, name, rows):
+    """What belongs into a block of one of the pages."""
+    if kind == "table":
+        return TABLES[name](rows)
+    page = PAGES[0].read_text(encoding="utf-8")
+    return page.split(f"<!-- {name} -->")[1].split(END)[0].strip()
 
 
 def read_rows():
