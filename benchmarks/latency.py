@@ -82,7 +82,7 @@ def main():
         start = time.perf_counter()
         detector.score_samples(images)
         seconds = (time.perf_counter() - start) / len(images)
-        row(name, detector.search_steps + 1, seconds, mean_loss, losses)
+        row(name, detector._n_steps() + 1, seconds, mean_loss, losses)
         detector.set_params(anomaly_score="anogan")
 
     row("one image at a time", USUAL_STEPS + 1, usual, usual_loss, curves[:, -1])

@@ -23,7 +23,8 @@ extensions = [
     "sphinx_copybutton",
     "sphinx_gallery.gen_gallery",
 ]
-exclude_patterns = ["_build", "**/README.md", "auto_examples/**.ipynb"]
+# The execution times load scripts from elsewhere.
+exclude_patterns = ["_build", "**/sg_execution_times.rst", "sg_execution_times.rst"]
 templates_path = ["_templates"]
 default_role = "py:obj"
 suppress_warnings = ["config.cache"]  # reading_order cannot be pickled
