@@ -146,10 +146,8 @@ def alarms(rows):
     lines = {}
     for dataset, title in TITLES.items():
         shares = means(rows[rows.dataset == dataset], "false_alarms")[OURS]
-        lines[title] = [
-            f"{shares.mean():.1%}",
-            f"{shares.min():.1%} to {shares.max():.1%}",
-        ]
+        spread = f"{shares.min():.1%} to {shares.max():.1%}" if len(shares) > 1 else "-"
+        lines[title] = [f"{shares.mean():.1%}", spread]
     return markdown(["", "mean", "least to most"], lines)
 
 

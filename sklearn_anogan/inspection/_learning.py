@@ -188,6 +188,11 @@ class LatentSearchDisplay:
         -------
         display : LatentSearchDisplay
 
+        Raises
+        ------
+        ValueError
+            If `steps` is empty.
+
         Examples
         --------
         >>> from sklearn.datasets import load_digits
