@@ -151,7 +151,7 @@ def alarms(rows):
     return markdown(["", "mean", "least to most"], lines)
 
 
-def changed(pattern, whole, name):
+def changed(pattern, head, whole, name):
     """A table of both classes that were tried with changed training images."""
 
     def table(rows):
@@ -179,7 +179,7 @@ def changed(pattern, whole, name):
             ]
             for number in sorted(found)
         }
-        return markdown(["", *columns], lines)
+        return markdown([head, *columns], lines)
 
     return table
 
@@ -205,13 +205,14 @@ TABLES = {dataset: by_task(dataset) for dataset in TITLES} | {
     "alarms": alarms,
     "sizes": changed(
         r"\d+ images",
+        "training images",
         float("inf"),
-        lambda n: "all images" if n == float("inf") else f"{n:.0f} images",
+        lambda n: "all" if n == float("inf") else f"{n:.0f}",
     ),
     "epochs": changed(
-        r"\d+ epochs", 18, lambda n: "auto" if n == 18 else f"{n:.0f} epochs"
+        r"\d+ epochs", "epochs", 18, lambda n: "auto" if n == 18 else f"{n:.0f}"
     ),
-    "contamination": changed(r"\d+%", 0, lambda n: f"{n:.0f} %"),
+    "contamination": changed(r"\d+%", "anomalies", 0, lambda n: f"{n:.0f}%"),
 }
 
 
