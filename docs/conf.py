@@ -1,13 +1,8 @@
 """Sphinx's settings. Nothing here needs a network, and nothing of the site does."""
 
-import os
 from pathlib import Path
 
 import sklearn_anogan
-
-# Before the examples import torch: their figures should not depend on the machine's
-# number of cores.
-os.environ.setdefault("MPLBACKEND", "Agg")
 
 project = "sklearn-anogan"
 author = "The sklearn-anogan developers"
@@ -71,7 +66,6 @@ sphinx_gallery_conf = {
     "remove_config_comments": True,
     "show_signature": False,
     "download_all_examples": False,
-    "min_reported_time": 0,
 }
 
 toc_object_entries_show_parents = "hide"

@@ -126,7 +126,7 @@ ax.set_xticks(grid["detect__search_steps"], grid["detect__search_steps"])
 ax.minorticks_off()
 ax.set(xlabel="search_steps", ylabel="AUROC, mean over the folds")
 ax.set_title("Tuning the search and the score")
-ax.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=8)
+ax.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=8, handlelength=4)
 fig.savefig("grid_search.png", dpi=120)
 print("saved grid_search.png")
 

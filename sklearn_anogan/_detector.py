@@ -336,6 +336,8 @@ class AnoGANDetector(CallbackSupportMixin, ImageDetectorMixin, BaseEstimator):
         "discrimination_weight",
     )
 
+    _threshold_parameters = ("anomaly_score",)
+
     _parameter_constraints = {  # noqa: RUF012 (scikit-learn's own form)
         "image_shape": ["array-like", None],
         "latent_dim": [Interval(Integral, 1, None, closed="left")],
@@ -573,14 +575,13 @@ class AnoGANDetector(CallbackSupportMixin, ImageDetectorMixin, BaseEstimator):
         self._calibration = Calibration.of(terms[:, list(columns)])
         self._held_out_terms = terms
         self._has_held_out = len(held_out) < len(images)
-        self._remember_search()
+        self._remember_parameters()
         if self.contamination == "auto":
             scores = self._held_out_scores()
         else:
             of_all = rng.permutation(len(images))[:MOST_HELD_OUT]
             scores = self._combine(self._all_terms(images, of_all))
         self.offset_ = threshold(scores, self.contamination)
-        self._offset_of = self.anomaly_score
 
     def _held_out_scores(self):
         """Scores of the held-out images, each as if it were new."""
@@ -633,44 +634,6 @@ class AnoGANDetector(CallbackSupportMixin, ImageDetectorMixin, BaseEstimator):
         array([1, 0])
         """
         return self._combine(self._all_terms(self._check_images(X, reset=False)))
-
-    def decision_function(self, X):
-        """Score images relative to the threshold: ``score_samples(X) - offset_``.
-
-        Parameters
-        ----------
-        X : array-like or tensor of n images
-            Of the shape seen in `fit`, in any layout of the Notes.
-
-        Returns
-        -------
-        scores : ndarray of shape (n,), float64
-            Negative for anomalies.
-
-        Raises
-        ------
-        ValueError
-            If `anomaly_score` is another one than in `fit`.
-
-        Examples
-        --------
-        >>> from sklearn.datasets import load_digits
-        >>> from sklearn_anogan import AnoGANDetector
-        >>> images = load_digits().images
-        >>> damaged = images[60:61].copy()
-        >>> damaged[0, 3:6, 3:6] = 50  # brighter than any digit
-        >>> detector = AnoGANDetector(n_filters=8, max_epochs=2, random_state=0)
-        >>> detector.fit(images[:60]).decision_function(damaged) < 0
-        array([ True])
-        """
-        check_is_fitted(self)
-        if self.anomaly_score != self._offset_of:
-            raise ValueError(
-                f"offset_ is a threshold for anomaly_score={self._offset_of!r}, which "
-                f"has been set to {self.anomaly_score!r} since. Fit again, or use "
-                "score_samples."
-            )
-        return super().decision_function(X)
 
     def score_terms(self, X):
         """Compute the terms that the score is made of.

@@ -145,6 +145,8 @@ class PatchDetector(ImageDetectorMixin, MetaEstimatorMixin, BaseEstimator):
     #: Those that decide which patches make up a score.
     _search_parameters = ("patch_shape", "stride", "aggregation", "downsampling")
 
+    _threshold_parameters = ("patch_shape", "aggregation", "downsampling")
+
     _parameter_constraints = {  # noqa: RUF012 (scikit-learn's own form)
         "detector": [HasMethods(["fit", "score_samples"]), None],
         "patch_shape": [Interval(Integral, 1, None, closed="left"), "array-like"],
@@ -252,7 +254,7 @@ class PatchDetector(ImageDetectorMixin, MetaEstimatorMixin, BaseEstimator):
         self.detector_ = detector.fit(rows)
         scores = self._of_held_out = self._score(images, held_out)
         self._has_held_out = len(held_out) < len(images)
-        self._remember_search()
+        self._remember_parameters()
         if self.contamination != "auto":
             of_all = rng.permutation(len(images))[:MOST_HELD_OUT]
             scores = self._score(images, of_all)

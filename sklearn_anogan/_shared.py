@@ -29,10 +29,14 @@ class ImageDetectorMixin(OutlierMixin):
     Of the detectors it needs `score_samples`, `offset_` and `anomaly_map`; for
     p-values, ``_held_out_scores()``, and ``_has_held_out``, whether those are scores of
     images that were not trained on. A detector whose scores depend on parameters that
-    can be set after `fit` names them and calls ``_remember_search()`` in `fit`.
+    can be set after `fit` names them and calls ``_remember_parameters()`` in `fit`.
     """
 
+    #: Those after a change of which held-out scores are no longer comparable.
     _search_parameters = ()
+
+    #: Those after a change of which the threshold is no longer one.
+    _threshold_parameters = ()
 
     # For the links of scikit-learn's HTML representation.
     _doc_link_module = "sklearn_anogan"
@@ -53,6 +57,12 @@ class ImageDetectorMixin(OutlierMixin):
         scores : ndarray of shape (n,), float64
             Negative for anomalies.
 
+        Raises
+        ------
+        ValueError
+            If what scores are made of has been set to something else since `fit`:
+            `anomaly_score`, or how patches are cut and aggregated.
+
         Examples
         --------
         >>> from sklearn.datasets import load_digits
@@ -64,6 +74,13 @@ class ImageDetectorMixin(OutlierMixin):
         >>> detector.fit(images[:60]).decision_function(damaged) < 0
         array([ True])
         """
+        check_is_fitted(self)
+        for name in self._changed(self._threshold_parameters):
+            raise ValueError(
+                f"offset_ is a threshold for {name}={self._fitted_with[name]!r}, which "
+                f"has been set to {getattr(self, name)!r} since. Fit again, or use "
+                "score_samples."
+            )
         return self.score_samples(X) - self.offset_
 
     def predict(self, X):
@@ -145,12 +162,7 @@ class ImageDetectorMixin(OutlierMixin):
         True
         """
         check_is_fitted(self)
-        changed = [
-            name
-            for name in self._search_parameters
-            if not np.array_equal(getattr(self, name), self._searched_with[name])
-        ]
-        if changed:
+        if changed := self._changed(self._search_parameters):
             raise ValueError(
                 "p-values compare images with those searched in fit, but since then "
                 f"{' and '.join(changed)} have been set. Fit again; with memory, that "
@@ -167,10 +179,17 @@ class ImageDetectorMixin(OutlierMixin):
         n_at_most = np.searchsorted(held_out, self.score_samples(X), side="right")
         return (1 + n_at_most) / (1 + len(held_out))
 
-    def _remember_search(self):
-        self._searched_with = {
-            name: getattr(self, name) for name in self._search_parameters
-        }
+    def _remember_parameters(self):
+        names = {*self._search_parameters, *self._threshold_parameters}
+        self._fitted_with = {name: getattr(self, name) for name in sorted(names)}
+
+    def _changed(self, names):
+        """Those of the parameters that have been set to something else since `fit`."""
+        return [
+            name
+            for name in names
+            if not np.array_equal(getattr(self, name), self._fitted_with[name])
+        ]
 
     def map_threshold(self, X, false_positive_rate=0.01):
         """Find the threshold that makes a mask of an anomaly map.

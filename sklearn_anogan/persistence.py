@@ -254,8 +254,8 @@ def _describe(detector, prefix, tensors):
         },
         "offset": float(detector.offset_),
         "has_held_out": bool(detector._has_held_out),
-        "searched_with": {
-            name: _encode(value) for name, value in detector._searched_with.items()
+        "fitted_with": {
+            name: _encode(value) for name, value in detector._fitted_with.items()
         },
     }
     for name in ("n_features_in_", "n_channels_"):
@@ -300,7 +300,6 @@ def _describe(detector, prefix, tensors):
         "has_task": len(detector.recognizer_.transformations) > 1,
         "has_encoder": hasattr(detector, "encoder_"),
         "start_seed": int(detector._start_seed),
-        "offset_of": detector._offset_of,
         "history": _plain(detector.history_),
         "encoder_history": _plain(getattr(detector, "encoder_history_", [])),
     }
@@ -315,7 +314,9 @@ def _restore(described, prefix, tensors, given):
     detector._validate_params()
     detector.offset_ = _number(described["offset"])
     detector._has_held_out = bool(described["has_held_out"])
-    detector._searched_with = _decode_each(described["searched_with"], given)
+    detector._fitted_with = _decode_each(described["fitted_with"], given)
+    names = {*cls._search_parameters, *cls._threshold_parameters}
+    _expect("the parameters of fit", {*detector._fitted_with}, names)
     for name in ("n_features_in_", "n_channels_"):
         if name in described:
             setattr(detector, name, _count(described[name]))
@@ -404,7 +405,6 @@ def _restore(described, prefix, tensors, given):
         )
         detector.encoder_history_ = History(_rows(described["encoder_history"]))
     detector._start_seed = _count(described["start_seed"] + 1) - 1
-    detector._offset_of = str(described["offset_of"])
     n_terms = len(detector._columns("calibrated"))
     detector._calibration = Calibration(
         take("calibration.mean", n_terms).numpy(),

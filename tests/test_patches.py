@@ -413,5 +413,9 @@ def test_p_values_of_other_patches(rng):
     detector.set_params(aggregation=0.5, stride=2)
     with pytest.raises(ValueError, match="stride and aggregation have been set"):
         detector.p_values(images)
-    detector.set_params(aggregation="max", stride=None)
+    with pytest.raises(ValueError, match=r"threshold for aggregation='max'.*Fit again"):
+        detector.predict(images)
+    detector.set_params(aggregation="max", stride=2)
+    assert detector.predict(images).shape == (60,)  # more patches, the same threshold
+    detector.set_params(stride=None)
     np.testing.assert_array_equal(detector.p_values(images), p)

@@ -335,6 +335,7 @@ HUGE = 2**40
         put(["DenseGenerator", "Discriminator"], "detector", "networks"),
         put(True, "detector", "has_task"),
         put(True, "detector", "has_encoder"),
+        put({}, "detector", "fitted_with"),
         put([1, 2], "detector", "history"),
         put(None, "detector"),
         put([], "format"),
