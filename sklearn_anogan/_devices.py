@@ -1,6 +1,6 @@
 # Authors: The sklearn-anogan developers
 # SPDX-License-Identifier: BSD-3-Clause
-"""Devices as torch has them: names, memory, threads, random states, exactness."""
+"""Torch devices: names, memory, threads, random states, exactness."""
 
 import threading
 from contextlib import contextmanager
@@ -8,20 +8,20 @@ from contextlib import contextmanager
 import psutil
 import torch
 
-#: A process records one CUDA graph at a time, and leaves its cached memory alone then.
+#: In a process, one thread at a time may record a CUDA graph or free cached memory.
 CUDA_CAPTURE = threading.Lock()
 
-#: Torch's own random state is one for all threads: only one may train at a time.
+#: Threads share torch's random state: only one thread may train at a time.
 _RANDOM_STATE = threading.RLock()
 
 
 def resolve_device(device):
-    """The torch device that "auto" or a device's name stands for.
+    """Torch device of a name. "auto" is CUDA if available, otherwise the CPU.
 
     Raises
     ------
     ValueError
-        If there is no such device.
+        If `device` cannot be used.
     """
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -37,7 +37,7 @@ def resolve_device(device):
 
 
 def resolve_devices(devices):
-    """The torch devices of a list, or of a single one, as `resolve_device`."""
+    """List of torch devices for one device or a list, see `resolve_device`."""
     if not isinstance(devices, list | tuple):
         return [resolve_device(devices)]
     if not devices:
@@ -46,7 +46,7 @@ def resolve_devices(devices):
 
 
 def free_memory(device):
-    """Bytes that can be allocated."""
+    """Bytes that can be allocated on `device`."""
     if device.type == "cuda":
         in_reserve = torch.cuda.memory_reserved(device)
         in_reserve -= torch.cuda.memory_allocated(device)
@@ -55,7 +55,7 @@ def free_memory(device):
 
 
 def is_out_of_memory(error):
-    """Whether an error of torch or Python says that memory does not suffice."""
+    """Whether an error of torch or Python means that memory ran out."""
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(
         text in str(error)
         for text in (
@@ -69,11 +69,11 @@ def is_out_of_memory(error):
 
 @contextmanager
 def seeded(seed, device):
-    """Seed torch's random state on the CPU and on ``device``, then put it back."""
+    """Seed torch's random state on the CPU and on `device`; restore it on exit."""
     device = torch.device(device)
     is_cuda = device.type == "cuda"
     with _RANDOM_STATE, torch.random.fork_rng([device] if is_cuda else []):
-        # Not torch.manual_seed: it seeds every other device too.
+        # torch.manual_seed would seed all other devices too.
         torch.default_generator.manual_seed(seed)
         if is_cuda:
             with torch.cuda.device(device):
@@ -81,15 +81,15 @@ def seeded(seed, device):
         yield
 
 
-#: Switches of cuDNN, and how they have to be.
+#: Settings of cuDNN for exact and repeatable convolutions.
 _EXACT = {"deterministic": True, "benchmark": False, "allow_tf32": False}
 
 
 class _Exactness:
-    """Exact and repeatable convolutions of CUDA devices, for as long as anyone wants.
+    """Exact and repeatable convolutions on CUDA devices, in a ``with`` statement.
 
-    The switches are the process's, while threads come and go: the first one in turns
-    them on, and the last one out puts them back.
+    All threads of a process share the settings of cuDNN. The first thread that enters
+    changes the settings, and the last thread that leaves restores them.
     """
 
     def __init__(self):
@@ -124,13 +124,13 @@ exact_convolutions = _Exactness()
 
 @contextmanager
 def intraop_threads(n_threads):
-    """Let torch use this many threads of the CPU; None leaves them alone."""
+    """Let torch use `n_threads` threads of the CPU; None does not change them."""
     before = torch.get_num_threads()
     if n_threads is not None:
         torch.set_num_threads(n_threads)
     try:
         yield
     finally:
-        # Also if it is unchanged here: torch counts for each of Python's threads, and
-        # starts new ones with the number that any of them has set last.
+        # Even if n_threads is None: each Python thread has its own number, and a new
+        # thread starts with the number that was last set in any thread.
         torch.set_num_threads(before)

@@ -1,22 +1,22 @@
 # Authors: The sklearn-anogan developers
 # SPDX-License-Identifier: BSD-3-Clause
-"""Files that are written whole or not at all."""
+"""Files that are written completely or not at all."""
 
 import os
 
 
 def write_whole(path, parts, unfinished):
-    """Write a file under another name, then give it its own.
+    """Write a file under a temporary name, then rename it.
 
-    Whenever the process or the machine dies, either the old file or the new one is
-    there. If writing fails, neither the old file changes nor a new one is left.
+    If the process or the machine dies, either the old or the new file is there. If
+    writing fails, the old file is unchanged and no new file is left.
 
     Parameters
     ----------
     path : Path
     parts : sequence of bytes-like
     unfinished : Path
-        The other name, in the same directory.
+        Temporary name, in the same directory.
 
     Raises
     ------
@@ -40,13 +40,13 @@ def write_whole(path, parts, unfinished):
 
 
 def unusable(parameter, path, error):
-    """The OSError that tells which of the user's parameters named a path."""
+    """An OSError that names the `parameter` by which the user gave `path`."""
     problem = f"{parameter} cannot be used: {error.strerror or error}"
     return OSError(error.errno, problem, str(path))
 
 
 def _sync_directory(path):
-    """Make a new name in a directory last; Windows has no such thing."""
+    """Make a rename in a directory survive a crash. Windows cannot do so."""
     if os.name == "posix":
         directory = os.open(path, os.O_RDONLY)
         try:

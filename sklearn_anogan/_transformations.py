@@ -1,6 +1,6 @@
 # Authors: The sklearn-anogan developers
 # SPDX-License-Identifier: BSD-3-Clause
-"""Turned and moved images, which a discriminator learns to tell apart.
+"""Transformations of images, which a discriminator learns to tell apart.
 
 References
 ----------
@@ -18,25 +18,25 @@ import torch
 from scipy.stats import ortho_group
 from torch import nn
 
-#: Rotations of rows, and how many numbers their matrices may have: 16 MB.
+#: Limits for rows: number of transformations, and of matrix entries (16 MB).
 _MOST_ROTATIONS, _MATRIX_VALUES = 36, 2**22
 
 
 def transformations(n_channels, height, width):
     """Every combination of a turn and a move that images of this size allow.
 
-    The turns are those by quarters, or for images that are not square, the mirror
-    images; the moves are those by a quarter of the image in both directions, and none.
-    Images of one pixel, which hold rows of numbers in their channels, are turned in the
-    space of the numbers: by rotations drawn at random, always the same ones.
+    Square images are turned by multiples of 90 degrees; other images are mirrored.
+    Moves shift an image by a quarter of its height, up or down, and of its width, left
+    or right, or not at all. Images of one pixel hold a row of numbers in their
+    channels. The row is multiplied by random rotation matrices, always the same ones.
 
     Returns
     -------
     transformations : list of nn.Module
-        The first leaves images (n, channels, height, width) as they are; all others
-        change them, each in its own way. There are 36 for images of at least 4x4 pixels
-        and for rows, fewer than that for rows of more than 341 numbers, and a single
-        one for rows of one number or more than 1448.
+        The first does not change images (n, channels, height, width). Each of the rest
+        changes images in a different way. There are 36 for images of at least 4x4
+        pixels and for rows, fewer for rows of more than 341 numbers, and only the first
+        for rows of one number or more than 1448.
     """
     if height == width == 1:
         return [TurnAndMove(0, (), 0, 0), *_rotations(n_channels)]
@@ -55,16 +55,16 @@ def transformations(n_channels, height, width):
 
 
 class TurnAndMove(nn.Module):
-    """Turn images, then move them.
+    """Turn or mirror images, then move them.
 
     Parameters
     ----------
     quarters : int
-        Of a full turn.
+        Number of turns by 90 degrees.
     mirrored : tuple of int
-        Axes.
+        Axes to flip.
     down, right : int
-        Pixels; what leaves on one side comes in on the other.
+        Pixels to move. Pixels that leave on one side enter on the opposite side.
     """
 
     def __init__(self, quarters, mirrored, down, right):
@@ -78,7 +78,7 @@ class TurnAndMove(nn.Module):
 
 
 def _rotations(n_features):
-    """Frozen linear layers, each of which turns rows in another way."""
+    """Frozen linear layers, each of which rotates rows in a different way."""
     n = min(_MOST_ROTATIONS, _MATRIX_VALUES // n_features**2) - 1
     if n_features == 1 or n < 1:
         return []

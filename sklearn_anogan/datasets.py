@@ -1,6 +1,6 @@
 # Authors: The sklearn-anogan developers
 # SPDX-License-Identifier: BSD-3-Clause
-"""Images made for examples and tests."""
+"""Synthetic images for examples and tests."""
 
 from numbers import Integral, Real
 
@@ -13,8 +13,8 @@ from ._shared import own_random_state
 
 __all__ = ["make_retina"]
 
-#: Layers from the inner side outwards: thickness as a share of the retina's, and
-#: reflectivity. The vitreous lies before the first, the choroid behind the last.
+#: Layers from the inside out: share of the retina's thickness, and reflectivity. The
+#: vitreous lies before the first layer, the choroid behind the last layer.
 _LAYERS = {
     "nerve fibres": (0.12, 0.75),
     "ganglion cells": (0.14, 0.50),
@@ -27,10 +27,10 @@ _LAYERS = {
 }
 _VITREOUS, _CHOROID, _FLUID, _FOCUS = 0.05, 0.55, 0.04, 1.3
 
-#: Layers that are thinner in the fovea.
+#: Number of inner layers, which are thinner in the fovea.
 _INNER = 4
 
-#: Looks averaged in a scan: the speckle's contrast is one over its root.
+#: Looks averaged in a scan. The contrast of the speckle is 1 / sqrt(_N_LOOKS).
 _N_LOOKS = 12
 
 
@@ -44,13 +44,13 @@ _N_LOOKS = 12
     prefer_skip_nested_validation=True,
 )
 def make_retina(n_samples=100, shape=(96, 128), *, anomalous=0.0, random_state=None):
-    """Make synthetic cross-sections of retinas, as optical coherence tomography shows.
+    """Make synthetic scans of retinas, as in optical coherence tomography.
 
-    They look a little like the scans of Schlegl et al. 2017, but are made up from
-    curved layers, a fovea, the shadows of vessels and speckle: good for trying things
-    out, and for nothing medical. Anomalies are, in equal parts, subretinal fluid (a
-    dark dome on the pigment epithelium), intraretinal fluid (dark cysts in the nuclear
-    layers) and bright foci in the layers above.
+    The images look a little like the scans of Schlegl et al. 2017. They are made of
+    curved layers, a fovea, shadows of vessels and speckle. Use them to try things out,
+    not for medical purposes. Anomalies are of three kinds, in equal shares: subretinal
+    fluid (a dark dome on the pigment epithelium), intraretinal fluid (dark cysts in the
+    nuclear layers) and bright foci between the nerve fibres and the photoreceptors.
 
     Parameters
     ----------
@@ -58,21 +58,21 @@ def make_retina(n_samples=100, shape=(96, 128), *, anomalous=0.0, random_state=N
         Number of images.
 
     shape : tuple (height, width), default=(96, 128)
-        Size of the images in pixels, at least 32 each.
+        Height and width of the images in pixels, at least 32 each.
 
     anomalous : float in [0, 1], default=0.0
-        Share of the images with an anomaly; they come last.
+        Share of anomalous images, which come last.
 
     random_state : int, RandomState instance or None, default=None
-        Decides everything. An image has the same tissue with and without its anomaly.
+        Seed of the images. The same seed makes the same tissue for any `anomalous`.
 
     Returns
     -------
     retina : Bunch
-        ``images``, uint8 of shape (n_samples, height, width); ``masks``, bool of the
-        same shape, True where the tissue is anomalous; ``target``, int of shape
-        (n_samples,), 1 for normal images and -1 for anomalous ones; ``kinds``, an array
-        of str, "normal", "subretinal fluid", "intraretinal fluid" or "bright foci".
+        ``images``: uint8 of shape (n_samples, height, width). ``masks``: bool of the
+        same shape, True where the tissue is anomalous. ``target``: int of shape
+        (n_samples,), 1 for normal and -1 for anomalous images. ``kinds``: an array of
+        str, "normal", "subretinal fluid", "intraretinal fluid" or "bright foci".
 
     Raises
     ------
@@ -112,7 +112,7 @@ def make_retina(n_samples=100, shape=(96, 128), *, anomalous=0.0, random_state=N
             boundaries, value, masks[i] = makers[kind](boundaries, shape, rng)
         tissue = _tissue(boundaries, shape)
         if kind in makers:
-            # Soft edges, as those of the layers.
+            # Anomalies get soft edges, like the layers.
             share = gaussian_filter(masks[i].astype(float), 0.6)
             tissue = (1 - share) * tissue + share * value
         y = np.arange(shape[0])[:, np.newaxis]
@@ -123,7 +123,7 @@ def make_retina(n_samples=100, shape=(96, 128), *, anomalous=0.0, random_state=N
 
 
 def _boundaries(shape, rng):
-    """Rows where the layers begin, and where the last one ends, (n_layers + 1, w)."""
+    """Rows where layers begin, and the end of the last, (n_layers + 1, width)."""
     height, width = shape
     x = np.linspace(-1, 1, width)
     fovea = np.exp(-(((x - rng.uniform(-0.4, 0.4)) / rng.uniform(0.15, 0.3)) ** 2))
@@ -141,7 +141,7 @@ def _boundaries(shape, rng):
 
 
 def _tissue(boundaries, shape):
-    """Reflectivity of the layers between boundaries, with soft edges."""
+    """Reflectivity of each pixel; the layers have soft edges."""
     y = np.arange(shape[0])[:, np.newaxis]
     tissue = np.full(shape, _VITREOUS)
     inner = _VITREOUS
@@ -154,7 +154,7 @@ def _tissue(boundaries, shape):
 
 
 def _shadows(shape, rng):
-    """What vessels leave of the light behind them, (1, width)."""
+    """Share of the light that reaches the tissue behind the vessels, (1, width)."""
     x = np.arange(shape[1])
     shadow = np.ones(shape[1])
     for _ in range(rng.poisson(2)):
@@ -165,12 +165,12 @@ def _shadows(shape, rng):
 
 
 def _speckle(shape, rng):
-    """Noise that multiplies, of mean 1."""
+    """Multiplicative noise of mean 1."""
     return rng.gamma(_N_LOOKS, 1 / _N_LOOKS, size=shape)
 
 
 def _subretinal_fluid(boundaries, shape, rng):
-    """A dome on the pigment epithelium; the layers above are lifted."""
+    """A dome on the pigment epithelium, which lifts the layers above."""
     x = np.arange(shape[1])
     at = rng.uniform(0.25, 0.75) * shape[1]
     half_width = rng.uniform(0.1, 0.2) * shape[1]

@@ -23,7 +23,7 @@ from sklearn.utils.validation import column_or_1d
 
 __all__ = ["InlierSplit", "make_outlier_scorer"]
 
-#: Name -> (metric, method of the detector whose answer it compares with y).
+#: Name of a metric -> (function, detector method whose output it takes).
 _METRICS = {
     "roc_auc": (roc_auc_score, "decision_function"),
     "average_precision": (average_precision_score, "decision_function"),
@@ -38,20 +38,20 @@ _METRICS = {
 class InlierSplit(BaseCrossValidator):
     """Cross-validation that trains on normal samples and tests on both kinds.
 
-    An outlier detector takes what it is fitted to as normal, so that anomalies in a
-    training fold spoil it, and a test fold of one kind only ranks nothing. Folds of
-    this splitter have neither: it leaves the anomalies out of the training folds of
-    another splitter, and insists that each test fold has both kinds.
+    An outlier detector takes all training samples as normal, so anomalies in a training
+    fold spoil it. This splitter removes the anomalies from the training folds that `cv`
+    makes. It raises an error if a test fold lacks normal samples or anomalies, because
+    a ranking can only be tested on both kinds.
 
     Parameters
     ----------
     cv : int, splitter or iterable of (train, test), default=5
-        What makes the folds. A number stands for
-        :class:`~sklearn.model_selection.StratifiedKFold` with the normal samples and
-        the anomalies as its classes.
+        The splitter that makes the folds. An int is the number of folds of
+        :class:`~sklearn.model_selection.StratifiedKFold`, whose classes are the normal
+        samples and the anomalies.
 
     anomaly_label : int, str or bool, default=-1
-        Label of the anomalies in y; samples of any other label are normal.
+        Label of the anomalies in `y`. All other labels mean normal samples.
 
     See Also
     --------
@@ -59,14 +59,14 @@ class InlierSplit(BaseCrossValidator):
 
     Notes
     -----
-    A search with ``refit=True`` fits the best parameters to all of X in the end, the
-    anomalies included. Use ``refit=False`` and fit them to the normal samples; that is
-    one line, see the example.
+    A search with ``refit=True`` fits the best parameters to all of `X`, anomalies
+    included. Use ``refit=False`` and fit the best parameters to the normal samples, as
+    the example does.
 
-    Successive halving draws fewer samples of each fold at first, anomalies perhaps not
-    among them: let it spend another resource, such as ``resource="max_epochs"``, or set
-    ``min_resources`` high enough. Its scores on training folds, which have one kind
-    only, are not defined: turn them off by ``return_train_score=False``.
+    Successive halving starts with few samples of each fold, perhaps without anomalies.
+    Choose another resource, such as ``resource="max_epochs"``, or set ``min_resources``
+    high enough. Turn off training scores by ``return_train_score=False``: training
+    folds have no anomalies, so their scores are undefined.
 
     Examples
     --------
@@ -91,7 +91,7 @@ class InlierSplit(BaseCrossValidator):
     """
 
     def __init__(self, cv=5, *, anomaly_label=-1):
-        # What is iterated over might be spent after one time.
+        # An iterator can be read only once; check_cv keeps its folds.
         is_iterable = isinstance(cv, Iterable) and not hasattr(cv, "split")
         self.cv = check_cv(cv) if is_iterable else cv
         self.anomaly_label = anomaly_label
@@ -103,22 +103,22 @@ class InlierSplit(BaseCrossValidator):
         ----------
         X : array-like of n samples
         y : array-like of shape (n,)
-            Tells the anomalies by `anomaly_label`.
+            Labels; `anomaly_label` marks the anomalies.
         groups : array-like of shape (n,), default=None
-            For the splitter `cv`.
+            Groups of the samples, passed on to `cv`.
 
         Yields
         ------
         train : ndarray of int
-            Places of normal samples.
+            Indices of the training samples, all normal.
         test : ndarray of int
-            Places of samples of both kinds.
+            Indices of the test samples, of both kinds.
 
         Raises
         ------
         ValueError
-            If y has not both kinds, or a fold has no normal sample to train on or but
-            one kind to test on.
+            If `y` or the test samples of a fold are all of one kind, or if a fold has
+            no normal sample to train on.
 
         Examples
         --------
@@ -138,7 +138,7 @@ class InlierSplit(BaseCrossValidator):
             )
         folds = self._splitter(is_anomaly).split(X, is_anomaly, groups)
         for i, (train, test) in enumerate(folds):
-            # Some splitters hand out masks, others places.
+            # Some splitters yield boolean masks, others indices.
             train, test = (np.arange(len(is_anomaly))[each] for each in (train, test))
             train = train[~is_anomaly[train]]
             n_anomalies = np.count_nonzero(is_anomaly[test])
@@ -158,12 +158,12 @@ class InlierSplit(BaseCrossValidator):
             )
 
     def get_n_splits(self, X=None, y=None, groups=None):
-        """Tell the number of folds.
+        """Return the number of folds.
 
         Parameters
         ----------
         X, y, groups : array-like, default=None
-            As in `split`, for splitters whose number depends on them.
+            As in `split`. Some splitters need them to count the folds.
 
         Returns
         -------
@@ -181,7 +181,7 @@ class InlierSplit(BaseCrossValidator):
         return self._splitter([0, 1]).get_n_splits(X, y, groups)
 
     def get_metadata_routing(self):
-        """Tell what `cv` asks for, groups perhaps.
+        """Return the metadata that `cv` requests, such as groups.
 
         Returns
         -------
@@ -198,45 +198,44 @@ def make_outlier_scorer(
 ):
     """Make a scorer for outlier detectors, with the anomalies as the positive class.
 
-    Metrics of scikit-learn take the larger label for the positive class. If 1 marks
-    anomalies in y, ``scoring="roc_auc"`` turns the ranks of a detector upside down
-    without a word, and ``"average_precision"`` counts the normal samples, of which
-    there are many. This scorer is told which label is the anomaly.
+    Metrics of scikit-learn take the larger label as the positive class. If 1 marks the
+    anomalies in `y`, ``scoring="roc_auc"`` silently reverses a detector's ranking. If
+    -1 marks them, ``"average_precision"`` rates how well the many normal samples are
+    found. This scorer is told which label is the anomaly.
 
     Parameters
     ----------
     metric : str or callable, default="roc_auc"
-        A name: "roc_auc" or "average_precision", of the ranks, or "f1", "precision",
-        "recall", "balanced_accuracy" or "matthews_corrcoef", of the labels of
-        `predict`. Or a function ``metric(is_anomaly, answer)``, the higher, the better:
-        it gets two arrays of shape (n,), the truth as 0 and 1, and how abnormal the
-        detector takes the samples for, or 0 and 1 for its labels.
+        "roc_auc" and "average_precision" rate the ranking by `decision_function`. "f1",
+        "precision", "recall", "balanced_accuracy" and "matthews_corrcoef" rate the
+        labels of `predict`. A function is called as ``metric(is_anomaly, answer)``, and
+        higher values are better. Both arrays have the shape (n,): `is_anomaly` holds 0
+        and 1; `answer` is higher for more abnormal samples, or 0 and 1 for labels.
 
     anomaly_label : int, str or bool, default=-1
-        Label of the anomalies in y; samples of any other label are normal.
+        Label of the anomalies in `y`. All other labels mean normal samples.
 
     response_method : {"decision_function", "predict"}, default=None
-        What a function is given, ranks or labels. None knows it of the names, and takes
-        ranks for functions.
+        The detector's method that makes `answer`. With None, a named metric uses the
+        method given above, and a function gets "decision_function".
 
     **kwargs
         Further arguments of the metric. With ``max_fpr=0.1``, "roc_auc" is the area
-        under that part of the curve which has few false alarms only, scaled to .5 for
-        guesses and 1 for perfect ranks (McClish 1989,
-        :doi:`10.1177/0272989X8900900307`).
+        under the curve up to a false positive rate of 0.1, scaled to .5 for guesses and
+        1 for a perfect ranking (McClish 1989, :doi:`10.1177/0272989X8900900307`).
 
     Returns
     -------
     scorer : callable
-        ``scorer(detector, X, y)``, for the parameter ``scoring`` of scikit-learn's
-        searches and cross-validations, and for any of its outlier detectors.
+        ``scorer(detector, X, y)`` for any outlier detector of scikit-learn, and for the
+        parameter ``scoring`` of searches and cross-validations. If all samples are of
+        one kind, the scorer warns and returns NaN.
 
     Raises
     ------
     ValueError
-        If there is no such metric or method. The scorer itself raises it if y has
-        several labels, but not that of the anomalies; of a single kind of samples it
-        makes NaN, and warns.
+        If `metric` or `response_method` is unknown. The scorer raises it if `y` has
+        several labels, none of which is `anomaly_label`.
 
     See Also
     --------
@@ -277,7 +276,7 @@ def make_outlier_scorer(
 
 
 class _AnomaliesPositive:
-    """A metric of detectors' answers that has the anomalies as its positive class."""
+    """A metric of a detector's answers, with the anomalies as the positive class."""
 
     def __init__(self, metric, anomaly_label, of_labels):
         self.metric = metric
@@ -302,7 +301,7 @@ class _AnomaliesPositive:
 
 
 def _tell_anomalies(y, anomaly_label):
-    """Whether each sample is an anomaly. Labels that are all others are a mistake."""
+    """Mask of the anomalies. Several labels without `anomaly_label` are an error."""
     if y is None:
         raise ValueError("y is None, but has to tell which samples are anomalies.")
     if not np.isscalar(anomaly_label):
@@ -312,7 +311,7 @@ def _tell_anomalies(y, anomaly_label):
         )
     y = column_or_1d(y)
     is_anomaly = y == anomaly_label
-    labels = list(dict.fromkeys(y.tolist()))  # they need not have an order
+    labels = list(dict.fromkeys(y.tolist()))  # may not be sortable
     if len(labels) > 1 and not is_anomaly.any():
         raise ValueError(
             f"y has no anomalies: anomaly_label={anomaly_label!r} is none of its "

@@ -1,6 +1,6 @@
 # Authors: The sklearn-anogan developers
 # SPDX-License-Identifier: BSD-3-Clause
-"""Displays of what a detector finds; matplotlib only when one is drawn."""
+"""Displays of what a detector finds. Only drawing imports matplotlib."""
 
 import numpy as np
 from sklearn.utils import check_array, check_consistent_length
@@ -10,39 +10,39 @@ from ._drawing import axes_grid, draw_picture, shared_limits, to_pictures
 
 
 class AnomalyMapDisplay:
-    """Images, the nearest normal ones, and maps of where they are anomalous.
+    """Images, their nearest normal images, and maps of their anomalies.
 
-    Use `from_estimator` or `from_predictions` to make one.
+    Use `from_estimator` or `from_predictions` to make a display.
 
     Parameters
     ----------
     images : list of n arrays (height, width) or (height, width, channels)
-        The queries.
+        Images that the maps belong to.
 
     maps : list of n arrays (height, width)
         How anomalous each pixel is.
 
-    reconstructions : list of n arrays shaped like the images, default=None
-        The nearest normal images.
+    reconstructions : list of n arrays shaped like `images`, default=None
+        The nearest normal image for each of `images`.
 
     masks : list of n arrays (height, width), default=None
         True where an image is known to be anomalous.
 
     scores : array of shape (n,), default=None
-        Written above the images.
+        Scores to write above the images.
 
     Attributes
     ----------
     figure_ : matplotlib Figure
 
     axes_ : ndarray of matplotlib Axes, of shape (2 or 3, n)
-        With ``image``, ``nearest`` if there are reconstructions, and ``map`` in rows.
+        Rows for the images, the nearest normal images (if given), and the maps.
 
     images_, maps_ : lists of n matplotlib AxesImages
-        The queries, and the maps over them.
+        The images of the first row, and the maps.
 
     contours_ : list of matplotlib QuadContourSets
-        Of the masks that are not empty.
+        Contours of the masks that are not empty.
 
     Examples
     --------
@@ -65,21 +65,21 @@ class AnomalyMapDisplay:
 
     @classmethod
     def from_estimator(cls, detector, X, *, masks=None, **kwargs):
-        """Search the nearest normal images and draw the maps.
+        """Find the nearest normal images and draw the maps.
 
         Parameters
         ----------
         detector : AnoGANDetector or PatchDetector
-            Fitted to images.
+            A detector fitted to images.
 
         X : array-like, tensor or list of n images
-            In any layout that the detector takes but flattened.
+            Images in any layout that `detector` takes, but not flattened.
 
         masks : array-like of shape (n, height, width) or list, default=None
-            True where an image is known to be anomalous: the contour is drawn.
+            True where an image is known to be anomalous. Drawn as contours.
 
         **kwargs
-            Of `plot`.
+            Arguments of `plot`.
 
         Returns
         -------
@@ -115,27 +115,27 @@ class AnomalyMapDisplay:
     def from_predictions(
         cls, images, maps, *, reconstructions=None, masks=None, scores=None, **kwargs
     ):
-        """Draw maps that are known.
+        """Draw given maps.
 
         Parameters
         ----------
         images : array-like, tensor or list of n images
-            The queries, in any layout but flattened.
+            Images that the maps belong to, in any layout, but not flattened.
 
         maps : array-like, tensor or list of n arrays (height, width)
             How anomalous each pixel is.
 
         reconstructions : array-like, tensor or list of n images, default=None
-            The nearest normal images, shaped like the queries.
+            The nearest normal images, shaped like `images`.
 
         masks : array-like of shape (n, height, width) or list, default=None
-            True where an image is known to be anomalous: the contour is drawn.
+            True where an image is known to be anomalous. Drawn as contours.
 
         scores : array-like of shape (n,), default=None
-            Written above the images.
+            Scores to write above the images.
 
         **kwargs
-            Of `plot`.
+            Arguments of `plot`.
 
         Returns
         -------
@@ -170,17 +170,17 @@ class AnomalyMapDisplay:
         Parameters
         ----------
         vmax : float, default=None
-            Upper end of the maps' one colour scale, whose lower end is 0. None for the
-            largest value of all maps.
+            Upper end of the colour scale. All maps share the scale, which starts at 0.
+            None takes the largest value of all maps.
 
         cmap : str or matplotlib Colormap, default="inferno"
-            Of the maps.
+            Colours of the maps.
 
         alpha : float in [0, 1], default=0.75
-            How much the maps cover the images beneath.
+            Opacity of the maps over the images.
 
         colorbar : bool, default=True
-            Whether to explain the colours.
+            Whether to draw a colour bar.
 
         Returns
         -------
@@ -236,9 +236,9 @@ class AnomalyMapDisplay:
 
 
 class ScoreHistogramDisplay:
-    """How the scores of normal and anomalous images are spread.
+    """Histograms of the scores of normal and anomalous images.
 
-    Use `from_estimator` or `from_predictions` to make one.
+    Use `from_estimator` or `from_predictions` to make a display.
 
     Parameters
     ----------
@@ -249,17 +249,17 @@ class ScoreHistogramDisplay:
         1 for normal images and -1 for anomalies.
 
     threshold : float, default=None
-        Scores below it are taken for anomalies.
+        Images with lower scores are taken as anomalies.
 
     Attributes
     ----------
     figure_, ax_ : matplotlib Figure and Axes
 
     bars_ : dict
-        "normal" and "anomalous", or "all" -> their bars.
+        "normal" and "anomalous", or "all" without `y` -> bars of the histogram.
 
     line_ : matplotlib Line2D or None
-        The threshold.
+        Line at the threshold.
 
     Examples
     --------
@@ -283,16 +283,16 @@ class ScoreHistogramDisplay:
         Parameters
         ----------
         detector : outlier detector
-            Fitted; any of scikit-learn's.
+            Any fitted outlier detector, those of scikit-learn included.
 
         X : array-like of n samples
-            As the detector takes them.
+            Samples in a layout that `detector` takes.
 
         y : array-like of shape (n,), default=None
             1 for normal samples and -1 for anomalies.
 
         **kwargs
-            Of `plot`.
+            Arguments of `plot`.
 
         Returns
         -------
@@ -317,7 +317,7 @@ class ScoreHistogramDisplay:
 
     @classmethod
     def from_predictions(cls, scores, y=None, *, threshold=None, **kwargs):
-        """Draw the histogram of scores that are known.
+        """Draw the histogram of given scores.
 
         Parameters
         ----------
@@ -328,10 +328,10 @@ class ScoreHistogramDisplay:
             1 for normal samples and -1 for anomalies.
 
         threshold : float, default=None
-            Scores below it are taken for anomalies.
+            Samples with lower scores are taken as anomalies.
 
         **kwargs
-            Of `plot`.
+            Arguments of `plot`.
 
         Returns
         -------
@@ -340,7 +340,7 @@ class ScoreHistogramDisplay:
         Raises
         ------
         ValueError
-            If `y` has other values than 1 and -1, or another length than the scores.
+            If `y` has values other than 1 and -1, or not the length of `scores`.
 
         Examples
         --------
@@ -368,10 +368,10 @@ class ScoreHistogramDisplay:
         Parameters
         ----------
         ax : matplotlib Axes, default=None
-            Where to; None makes a new figure.
+            Axes to draw in. None makes a new figure.
 
         bins : int, default=40
-            Of the whole range of scores.
+            Number of bins over the whole range of scores.
 
         Returns
         -------

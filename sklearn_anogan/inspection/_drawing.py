@@ -1,16 +1,16 @@
 # Authors: The sklearn-anogan developers
 # SPDX-License-Identifier: BSD-3-Clause
-"""How images are drawn: layouts, channels, one range of grey levels, grids."""
+"""Drawing of images: layouts, channels, a shared range of grey levels, grids."""
 
 import numpy as np
 import torch
 
-#: Side of an image in a row of several, in inches.
+#: Side of an image in a row of images, in inches.
 CELL = 1.3
 
 
 def to_pictures(X):
-    """Images in any layout as a list of arrays (h, w) or (h, w, channels)."""
+    """Convert images to a list of arrays (h, w) or (h, w, channels)."""
     pictures = []
     for image in X:
         if isinstance(image, torch.Tensor):
@@ -27,7 +27,7 @@ def to_pictures(X):
 
 
 def shared_limits(pictures):
-    """The range of grey levels or colours that all pictures share."""
+    """Lowest and highest value of all pictures; 0 and 255 if they are uint8."""
     if all(picture.dtype == np.uint8 for picture in pictures):
         return 0, 255
     low = min(float(np.min(picture)) for picture in pictures)
@@ -36,7 +36,7 @@ def shared_limits(pictures):
 
 
 def draw_picture(ax, picture, low, high):
-    """A picture in grey or in colours; of other channel counts, their mean."""
+    """Draw 3 or 4 channels in colour, and the mean of any other number in grey."""
     ax.set(xticks=[], yticks=[])
     if picture.ndim == 3 and picture.shape[2] in (3, 4):
         picture = np.clip((picture.astype(float) - low) / (high - low), 0, 1)
@@ -47,7 +47,7 @@ def draw_picture(ax, picture, low, high):
 
 
 def axes_grid(n_rows, n_columns, picture):
-    """Axes for pictures that are shaped about like this one."""
+    """Make axes for pictures with about the shape of `picture`."""
     import matplotlib.pyplot as plt
 
     width = max(3.5, CELL * n_columns + 1)

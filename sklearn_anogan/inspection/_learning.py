@@ -1,6 +1,6 @@
 # Authors: The sklearn-anogan developers
 # SPDX-License-Identifier: BSD-3-Clause
-"""Displays of what a detector has learned; matplotlib only when one is drawn."""
+"""Displays of what a detector has learned. Only drawing imports matplotlib."""
 
 import copy
 from numbers import Integral
@@ -18,7 +18,7 @@ from ._drawing import CELL, axes_grid, draw_picture, shared_limits, to_pictures
 class TrainingDisplay:
     """Losses and the diversity of generated images, epoch by epoch.
 
-    Use `from_estimator` to make one.
+    Use `from_estimator` to make a display.
 
     Parameters
     ----------
@@ -33,7 +33,7 @@ class TrainingDisplay:
         Losses; probabilities D(x) and D(G(z)); diversity.
 
     lines_ : dict
-        Name in the history -> matplotlib Line2D.
+        Name in `history` -> matplotlib Line2D.
 
     Examples
     --------
@@ -62,7 +62,7 @@ class TrainingDisplay:
         Parameters
         ----------
         detector : AnoGANDetector
-            Fitted.
+            A fitted detector.
 
         Returns
         -------
@@ -120,36 +120,36 @@ class TrainingDisplay:
 
 
 class LatentSearchDisplay:
-    """Images along the latent search, and the loss falling.
+    """Generated images and their loss during the latent search.
 
-    Use `from_estimator` to make one.
+    Use `from_estimator` to make a display.
 
     Parameters
     ----------
     image : array (height, width) or (height, width, channels)
-        The query.
+        The query, for which the nearest generated image is searched.
 
     steps : array of shape (n_shown,)
-        Gradient steps taken.
+        Numbers of gradient steps.
 
-    images : list of n_shown arrays shaped like the image
-        The nearest generated images after so many steps.
+    images : list of n_shown arrays shaped like `image`
+        The nearest generated image after each number of steps.
 
     losses : array of shape (n_shown,)
-        Their residual terms.
+        Residual term of each generated image.
 
     Attributes
     ----------
     figure_ : matplotlib Figure
 
     axes_ : ndarray of n_shown + 1 matplotlib Axes
-        The generated images and the query.
+        Axes of the generated images and the query.
 
     ax_ : matplotlib Axes
-        Of the loss.
+        Axes of the loss.
 
     line_ : matplotlib Line2D
-        The loss.
+        Line of the loss.
 
     Examples
     --------
@@ -171,18 +171,18 @@ class LatentSearchDisplay:
 
     @classmethod
     def from_estimator(cls, detector, image, *, steps=(0, 1, 2, 5, 10, 25, 50, 100)):
-        """Search one image with ever more steps.
+        """Search one image with increasing numbers of steps.
 
         Parameters
         ----------
         detector : AnoGANDetector
-            Fitted to images; it is left as it is.
+            A detector fitted to images. Drawing does not change it.
 
         image : array (height, width) or (height, width, channels), or tensor
-            The query.
+            The query, for which the nearest generated image is searched.
 
         steps : list of int
-            After how many gradient steps to look, ascending.
+            Numbers of gradient steps after which to show the image, ascending.
 
         Returns
         -------
@@ -211,7 +211,7 @@ class LatentSearchDisplay:
         X = image[None] if isinstance(image, torch.Tensor) else np.asarray(image)[None]
         images, losses = [], []
         searching = copy.copy(detector)
-        if detector.inversion == "encoder":  # which takes no steps
+        if detector.inversion == "encoder":  # an encoder alone takes no steps
             searching.set_params(inversion="encoder+search")
         for n_steps in steps:
             searching.set_params(search_steps=n_steps, anomaly_score="anogan")
@@ -266,14 +266,14 @@ class LatentSearchDisplay:
 class LatentWalkDisplay:
     """Generated images on the way from one latent code to another.
 
-    A generator that has learned what its images have in common changes them smoothly;
-    one that has memorised them jumps from one to the next (Radford et al. 2016, section
-    6.1). Use `from_estimator` to make one.
+    If the generator has learned what its training images share, the walk is smooth. If
+    the generator has memorised them, the walk jumps from one training image to the next
+    (Radford et al. 2016, section 6.1). Use `from_estimator` to make a display.
 
     Parameters
     ----------
     walks : list of n_walks lists of n_steps arrays
-        Images (height, width) or (height, width, channels).
+        Images of each walk, (height, width) or (height, width, channels).
 
     Attributes
     ----------
@@ -305,21 +305,21 @@ class LatentWalkDisplay:
 
     @classmethod
     def from_estimator(cls, detector, *, n_walks=4, n_steps=10, random_state=None):
-        """Walk between random codes.
+        """Walk between random latent codes.
 
         Parameters
         ----------
         detector : AnoGANDetector
-            Fitted to images.
+            A detector fitted to images.
 
         n_walks : int, default=4
-            Walks, one in each row.
+            Number of walks, one in each row.
 
         n_steps : int, default=10
-            Images of a walk, both ends among them.
+            Number of images in a walk, including both ends.
 
         random_state : int, RandomState instance or None, default=None
-            Decides the ends.
+            Seed of the latent codes at the ends.
 
         Returns
         -------

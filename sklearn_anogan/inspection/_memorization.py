@@ -1,6 +1,6 @@
 # Authors: The sklearn-anogan developers
 # SPDX-License-Identifier: BSD-3-Clause
-"""Whether the generator has memorised its training images."""
+"""Test whether a generator has memorised its training images."""
 
 from typing import NamedTuple
 
@@ -14,26 +14,26 @@ from .._shared import own_random_state
 
 
 class MemorizationResult(NamedTuple):
-    """Answer of `memorization_test`, a named tuple.
+    """Result of `memorization_test`, a named tuple.
 
     Parameters
     ----------
     statistic : float in [0, 1]
-        Share of pairs of a generated and an unseen image in which the generated one is
-        nearer to its nearest training image.
+        Share of the pairs of a generated and an unseen image in which the generated
+        image has the smaller distance to the training images.
 
     pvalue : float in [0, 1]
-        Chance of such a share or a larger one if both kinds are equally near.
+        Probability of this share or a larger one if both kinds are equally near.
 
     generated_distances : ndarray of shape (n_unseen,)
-        Distances of generated images from their nearest training images.
+        Distance of each generated image to its nearest training image.
 
     unseen_distances : ndarray of shape (n_unseen,)
-        Distances of unseen images from their nearest training images.
+        Distance of each unseen image to its nearest training image.
 
     See Also
     --------
-    memorization_test : Make one.
+    memorization_test : Run the test.
 
     Examples
     --------
@@ -57,40 +57,41 @@ class MemorizationResult(NamedTuple):
 def memorization_test(detector, X_train, X_unseen, *, random_state=None):
     """Test whether generated images are closer to training images than unseen ones are.
 
-    As many images are drawn from the generator as there are unseen ones. Of both, the
-    Euclidean distance to the nearest training image is taken, and the ranks of these
-    distances are compared by the one-sided test of Mann and Whitney, as [1]_ proposes.
-    A generator that copies its training images is nearer to them than new images can
-    be: a small p-value. One that has not learned to draw them is further away: a
-    statistic near 0, which is no memorisation, but no good generator either.
+    The generator draws as many images as `X_unseen` has. For generated and for unseen
+    images, the Euclidean distance to the nearest training image is computed. The
+    one-sided Mann-Whitney test compares the ranks of the distances, as [1]_ proposes.
+
+    A small p-value means that generated images are nearer to the training images than
+    new images can be: the generator copies. A statistic near 0 means that generated
+    images are further away: the generator has not memorised, but is not good either.
 
     Parameters
     ----------
     detector : AnoGANDetector
-        Fitted.
+        A fitted detector.
 
     X_train : array-like or tensor of n images
-        What the detector was fitted to.
+        Images that `detector` was fitted to.
 
-    X_unseen : array-like or tensor of n images
-        Normal images that `fit` has not seen, of the same kind.
+    X_unseen : array-like or tensor of n_unseen images
+        Normal images of the same kind that `detector` was not fitted to.
 
     random_state : int, RandomState instance or None, default=None
-        Decides which images are generated.
+        Seed of the generated images.
 
     Returns
     -------
     result : MemorizationResult
-        With ``statistic`` (0.5 if both are equally near, above it if generated images
-        are nearer), ``pvalue``, ``generated_distances`` and ``unseen_distances``, in
+        ``statistic`` (0.5 if both kinds are equally near, higher if generated images
+        are nearer), ``pvalue``, and ``generated_distances`` and ``unseen_distances`` in
         the units of the images.
 
     Raises
     ------
     NotFittedError
-        If the detector has not been fitted.
+        If `detector` has not been fitted.
     ValueError
-        If images of X have another shape than those of `fit`.
+        If the images do not have the shape of the images in `fit`.
 
     References
     ----------
