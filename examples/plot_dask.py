@@ -3,16 +3,15 @@
 Searching a grid with a Dask cluster
 =====================================
 
-scikit-learn and this library hand their work to joblib, and joblib hands it to a
-cluster if told to: the same code runs on one core, in several processes, or on many
-machines.
+scikit-learn and this library run their work through joblib, which can send the work to
+a cluster. The same code runs on one core, in several processes, or on many machines.
 """
 
 # %%
 # Data, and a grid search
 # -----------------------
-# Images of a 2 are normal. Every worker trains a detector of its own, on the threads
-# that the cluster gives it.
+# Images of a 2 are normal. Every worker trains its own detector, on the threads that
+# the cluster gives to that worker.
 
 import joblib
 import matplotlib.pyplot as plt
@@ -37,10 +36,10 @@ search = GridSearchCV(
 # %%
 # Run it on a cluster
 # -------------------
-# This one has two processes on this machine; ``Client("address:8786")`` would connect
-# to one of many machines. Such a script starts processes that read it again, so that
-# the work has to stand below ``if __name__ == "__main__":``. With Ray, the same is done
-# by ``ray.util.joblib.register_ray()`` and ``joblib.parallel_config("ray")``.
+# The cluster here has two processes on this machine; ``Client("address:8786")`` would
+# connect to a cluster of many machines. The processes read this script again, so the
+# work has to stand below ``if __name__ == "__main__":``. With Ray, use
+# ``ray.util.joblib.register_ray()`` and ``joblib.parallel_config("ray")`` instead.
 
 if __name__ == "__main__":
     with (
@@ -55,7 +54,7 @@ if __name__ == "__main__":
     for width, score in zip(search.param_grid["n_filters"], scores, strict=True):
         print(f"n_filters={width:2d}: AUROC {score:.3f}")
 
-    # The scores of one point, by hand: a cluster changes none of them.
+    # Fit one grid point by hand on the first fold: the score is the same.
     train, test = next(search.cv.split(X, y))
     detector = AnoGANDetector(n_filters=4, max_epochs=400, random_state=0)
     by_hand = search.scoring(detector.fit(X[train]), X[test], y[test])
@@ -76,4 +75,4 @@ if __name__ == "__main__":
     print("saved dask.png")
 
 # %%
-# A cluster needs one line more than a single process, and gives the same results.
+# A cluster needs one more line than a single process, and gives the same results.

@@ -3,17 +3,17 @@
 A folder of your own images
 ==============================
 
-From a folder of normal images to a verdict and a map for each new one: read the images,
-fit, look, set a threshold. The folders here are filled with handwritten digits; put
-your own in their place.
+This example goes from a folder of normal images to a verdict and a map for each new
+image: read the images, fit, look, set a threshold. The folders here hold handwritten
+digits; use your own folders instead.
 """
 
 # %%
 # Three folders
 # -------------
-# One with normal images only, here of a 3, one with new images, and one with a few
-# normal images that are kept for the masks. Nobody has to say what is wrong with new
-# images; here the names of the files do, so that we can check the verdicts.
+# The first folder has normal images only, here of a 3. The second has new images. The
+# third has a few normal images that are kept for the masks. New images need no labels.
+# Here the file names tell the digit, so that we can check the verdicts.
 
 import tempfile
 from pathlib import Path
@@ -44,9 +44,9 @@ for name, chosen in {
 # %%
 # Read the images
 # ---------------
-# All get the same size and number of channels. The smaller they are, the faster is the
-# training: of photographs, 32 to 64 pixels along a side are a good start.
-# ``convert("RGB")`` keeps colours. With scikit-image, an image is read by
+# All images get the same size and number of channels. Smaller images train faster: for
+# photographs, start with 32 to 64 pixels along a side. ``convert("RGB")`` keeps
+# colours. With scikit-image, read an image with
 # ``resize(imread(path, as_gray=True), (16, 16), anti_aliasing=True)``.
 
 
@@ -65,8 +65,8 @@ print(f"{X_normal.shape}, {X_normal.dtype}")
 # Fit, and see whether it has learned
 # -----------------------------------
 # Narrow networks and fewer steps than by default keep the example short. In a healthy
-# training neither loss runs away, and the diversity of the generated images comes near
-# that of the training images.
+# training, neither loss runs away, and the generated images become about as diverse as
+# the training images.
 
 detector = AnoGANDetector(n_filters=16, max_epochs=400, random_state=0).fit(X_normal)
 TrainingDisplay.from_estimator(detector).figure_.suptitle("Training")
@@ -74,11 +74,11 @@ TrainingDisplay.from_estimator(detector).figure_.suptitle("Training")
 # %%
 # A verdict for each image
 # ------------------------
-# A p-value of 0.1 says that one normal image in ten looks as abnormal as this one: if
-# all images below it are marked, that is the largest share of false alarms to expect,
-# in the mean over fits. It is a cautious promise with so few images: 13 of the 130 are
-# held out to tell, so that p-values come in steps of 1 / 14, and a single odd one among
-# them takes up the first step. With more images, smaller shares do.
+# A p-value of 0.1 says that one normal image in ten looks at least as abnormal. If you
+# mark all images with a p-value of at most 0.1, expect at most 10 % false alarms, in
+# the mean over fits. With few images, p-values are cautious: 13 of the 130 images are
+# held out, so p-values come in steps of 1 / 14, and a single odd held-out image takes
+# up the first step. With more images, you can choose smaller shares.
 
 p = detector.p_values(X_new)
 is_anomalous = np.array(["a 3" not in name for name in names])
@@ -97,8 +97,8 @@ for i in np.argsort(scores)[:5]:
 # %%
 # See where
 # ---------
-# The threshold of a mask comes from normal images too, from those that were kept: on
-# images of ``fit`` the maps would be too small.
+# The threshold of a mask is set with the normal images that were kept: on the training
+# images, the values of the maps would be too small.
 
 # sphinx_gallery_thumbnail_number = 2
 X_kept, _ = read(folder / "kept")
@@ -122,5 +122,5 @@ display.figure_.savefig("folder.png", dpi=120)
 print("\nsaved folder.png")
 
 # %%
-# Some lines of code lead from a folder to verdicts and maps, and normal images alone
-# set both thresholds.
+# A few lines of code lead from a folder to verdicts and maps. Normal images alone set
+# both thresholds.

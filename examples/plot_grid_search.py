@@ -3,16 +3,16 @@
 Tuning a pipeline with GridSearchCV
 ==========================================
 
-`AnoGANDetector` works on flattened images too, so that it can stand behind a scaler in
-a pipeline and be tuned by scikit-learn's grid search. Training needs no labels; the
-grid search does, to know which parameters find the anomalies best.
+`AnoGANDetector` also works on flattened images. You can put it behind a scaler in a
+pipeline, and tune it by scikit-learn's grid search. Training needs no labels, but the
+grid search needs labels to tell which parameters find the anomalies best.
 """
 
 # %%
 # Flattened images, and labels for the tuning
 # -------------------------------------------
-# Images of an 8 are normal. The labels say what is on an image, as labels in real life
-# do: they need not be 1 and -1.
+# Images of an 8 are normal. The labels name the kind of image, as labels in real life
+# do: labels need not be 1 and -1.
 
 import tempfile
 
@@ -35,11 +35,11 @@ X_tune, X_test, y_tune, y_test = train_test_split(
 # %%
 # Folds and a score that know the anomalies
 # -----------------------------------------
-# A detector takes what it is trained on as normal, so anomalies have to stay out of the
-# training folds, and test folds need both kinds: ``InlierSplit`` sees to that. And
-# ``scoring="roc_auc"`` would take the larger label for the better one, here "other",
-# and turn all ranks upside down without a word. ``make_outlier_scorer`` is told which
-# label is the anomaly.
+# A detector takes all training samples as normal, so the training folds must not
+# contain anomalies. The test folds need both kinds. ``InlierSplit`` makes such folds.
+# ``scoring="roc_auc"`` would take the larger label, here "other", for the positive
+# class, and turn all ranks upside down without a warning. ``make_outlier_scorer`` is
+# told which label is the anomaly.
 
 folds = InlierSplit(3, anomaly_label="other")
 scoring = {
@@ -52,10 +52,10 @@ scoring = {
 # %%
 # Search, and train once for each fold
 # ------------------------------------
-# ``image_shape`` turns the rows that leave the scaler into images again. The grid
-# varies how far the latent search goes, and what the score is made of. None of its
-# parameters changes the training, and with ``memory`` the networks of a fold are
-# trained once and then taken from disk: 3 trainings for 36 fits.
+# ``image_shape`` turns the rows from the scaler back into images. The grid varies the
+# steps of the latent search, and the kind of score. None of these parameters changes
+# the training. With ``memory``, the networks of each fold are trained once and then
+# taken from disk: 3 trainings for 36 fits.
 
 pipeline = Pipeline(
     [
@@ -92,7 +92,7 @@ print(f"\nfits: {first:.1f} s with training, {np.mean(others):.1f} s from memory
 # %%
 # Fit the best pipeline on all normal images
 # ------------------------------------------
-# ``refit=False`` above because the grid search would fit on the anomalies as well.
+# The grid search has ``refit=False`` because it would fit to the anomalies as well.
 
 best = results["params"][results["mean_test_AUROC"].argmax()]
 pipeline.set_params(**best).fit(X_tune[y_tune == "eight"])
@@ -103,8 +103,8 @@ print(f"AUROC on images neither trained nor tuned on: {auroc:.3f}")
 # %%
 # Draw the grid
 # -------------
-# The bars are the standard deviation over the folds. Folds with some sixty normal
-# images to train on tell apart large differences only.
+# The bars are the standard deviation over the folds. With some sixty normal images to
+# train on, the folds show only large differences.
 
 fig, ax = plt.subplots(figsize=(5.4, 3.4), layout="constrained")
 columns = [results[f"param_{name}"] for name in grid]
@@ -131,5 +131,5 @@ fig.savefig("grid_search.png", dpi=120)
 print("saved grid_search.png")
 
 # %%
-# A detector in a pipeline is tuned like any other estimator of scikit-learn, with folds
-# that keep anomalies out of its training and one training for each of them.
+# You can tune a detector in a pipeline like any other estimator of scikit-learn, with
+# folds that keep anomalies out of the training, and one training for each fold.

@@ -3,19 +3,19 @@
 How AnoGAN works, in pictures
 =============================
 
-AnoGAN compares an image with the nearest one that its generator can draw. It finds that
-by gradient descent on the latent code, with the generator frozen. Five pictures show
-it: what the generator draws, the search, what is left of an image, what the
-discriminator makes of it, and the map; a sixth shows its limit.
+AnoGAN compares an image with the nearest image that its generator can draw. A search by
+gradient descent on the latent code finds this nearest image, with the generator frozen.
+Five pictures show generated images, the search, the residual, the features of the
+discriminator, and the map. A sixth picture shows the limit of the method.
 """
 
 # %%
 # 1. Generated images
 # -------------------
-# A generator G turns latent codes z, random numbers, into images; a discriminator D
-# learns to tell these from the training images, and G learns to deceive it. All
-# training images are 3s here, so all that G can draw are 3s. Score and search are the
-# paper's; the training is this library's, short and without its second task.
+# A generator G turns random numbers, the latent codes z, into images. A discriminator D
+# learns to tell generated images from training images, and G learns to deceive D. All
+# training images here are 3s, so G can only draw 3s. Score and search are the paper's.
+# The training is this library's, but short and without the second task.
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -65,8 +65,8 @@ draw(
 # %%
 # 2. The latent search
 # --------------------
-# For a new image x, the search starts from a random code z1 and goes down the loss to
-# z500. A 7 ends as the 3 that comes closest to it.
+# For a new image x, the search starts from a random code z1 and reduces the loss until
+# z500. For a 7, the search ends at the 3 that comes closest to the 7.
 
 display = LatentSearchDisplay.from_estimator(
     detector, sevens[0], steps=[0, 10, 20, 50, 100, 500]
@@ -78,8 +78,8 @@ print("saved how_it_works.png\n")
 # %%
 # 3. The residual
 # ---------------
-# What tells normal images from anomalies is what G could not draw: the mean of
-# \|x - G(z)\|. A 3 that was not trained on leaves little, a 7 more.
+# The residual, the mean of \|x - G(z)\|, measures what G could not draw. It tells
+# normal images from anomalies: it is small for an unseen 3, and larger for a 7.
 
 # sphinx_gallery_thumbnail_number = 3
 queries = np.r_[threes[90:93], sevens[:3]]
@@ -95,9 +95,9 @@ draw(
 # %%
 # 4. Feature matching
 # -------------------
-# A second term compares not the pixels but what an inner layer f of the discriminator
-# sees in them: the mean of \|f(x) - f(G(z))\|. Each row of the picture is the features
-# of an image, each column one feature, and bright what differs.
+# The second term does not compare pixels, but features from an inner layer f of the
+# discriminator: the mean of \|f(x) - f(G(z))\|. In the picture, each row is an image
+# and each column a feature. Bright features differ.
 
 X = torch.tensor(np.stack([queries, nearest]), dtype=torch.float32) / 8 - 1
 with torch.no_grad():
@@ -118,8 +118,8 @@ ax.set_yticks(
 ax.set(xlabel="feature", title="Differences of the features, and their mean")
 
 # %%
-# The loss is both together, ``(1 - w) * residual + w * discrimination``, with
-# ``discrimination_weight`` for w. A score is minus the loss.
+# The loss combines both terms: ``(1 - w) * residual + w * discrimination``, where w is
+# ``discrimination_weight``. The score is minus the loss.
 
 by_hand = -(0.9 * terms.residual + 0.1 * terms.discrimination)
 is_same = np.allclose(by_hand, detector.score_samples(queries))
@@ -128,9 +128,9 @@ print(f"a score is minus the sum of the weighted terms: {is_same}\n")
 # %%
 # 5. The map
 # ----------
-# Pixel by pixel, the difference shows where an image is anomalous. Some places are hard
-# to draw in normal images too, the edges of strokes above all: ``anomaly_map`` counts
-# what goes beyond what is usual in each place.
+# The difference in each pixel shows where an image is anomalous. Some places are hard
+# to draw in normal images too, above all the edges of strokes. So ``anomaly_map`` takes
+# the difference relative to what is usual in each place.
 
 maps = detector.anomaly_map(queries)
 fig, axes, drawn = draw(maps, 1, "Anomaly maps", cmap="inferno", vmax=maps.max())
@@ -139,9 +139,9 @@ fig.colorbar(drawn, ax=axes, label="grey levels")
 # %%
 # The search draws anomalies too
 # ------------------------------
-# Both curves fall, and with every step G(z) comes closer to a 7 as well: a longer
-# search is not always a better one. By default, AnoGANDetector starts from the nearest
-# of 4096 generated images and takes few steps from there.
+# Both curves fall: during the search, G(z) comes closer to a 7 as well. So a longer
+# search is not always better. By default, AnoGANDetector starts from the nearest of
+# 4096 generated images and takes few steps from there.
 
 fig, ax = plt.subplots(figsize=(5, 3), layout="constrained")
 steps = [0, 10, 50, 200, 500]
@@ -158,5 +158,5 @@ ax.set(xlabel="gradient steps", ylabel="residual", ylim=(0, None))
 ax.legend()
 
 # %%
-# What no latent code can draw is anomalous: the loss that is left ranks images, and the
-# difference that is left marks the pixels.
+# What no latent code can draw is anomalous. The remaining loss ranks images, and the
+# remaining difference marks the pixels.

@@ -3,15 +3,15 @@
 Has the generator learned or memorised?
 =======================================
 
-A generator may have learned what normal images have in common, or a list of them. Two
-looks tell: the way between two latent codes, which should be smooth, and the distance
-of generated images from the training images, which should be that of new images.
+A generator may have learned what normal images have in common, or may have memorised
+the training images. Two checks tell. The images between two latent codes should change
+smoothly. And generated images should be as far from the training images as new images.
 """
 
 # %%
 # Train on one half of the images
 # -------------------------------
-# The other half is for the comparison.
+# The other half is kept for the comparison.
 
 from sklearn.datasets import load_digits
 
@@ -28,8 +28,8 @@ detector = AnoGANDetector(
 # %%
 # Walk through the latent space
 # -----------------------------
-# Each row leads from one random latent code to another in equal steps. A list of
-# memorised images would show in jumps from one to the next.
+# Each row leads from one random latent code to another in equal steps. A generator that
+# has memorised images would jump from one image to the next.
 
 display = LatentWalkDisplay.from_estimator(detector, random_state=0)
 display.figure_.suptitle("Generated images between two latent codes, in each row")
@@ -39,9 +39,9 @@ print("saved latent_walk.png")
 # %%
 # Are generated images copies?
 # ----------------------------
-# The test compares the distances from the nearest training image, of generated images
-# and of unseen ones. A statistic of 0.5 means that both are equally near, 1 means
-# copies.
+# The test measures the distance to the nearest training image, for generated images and
+# for unseen images. A statistic of 0.5 means that both are equally near; 1 means that
+# generated images are copies.
 
 result = memorization_test(detector, images_train, images_unseen, random_state=0)
 print(f"\nstatistic {result.statistic:.2f}, p-value {result.pvalue:.2g}")
@@ -49,5 +49,5 @@ print(f"mean distance of generated images: {result.generated_distances.mean():.1
 print(f"mean distance of unseen images:    {result.unseen_distances.mean():.1f}")
 
 # %%
-# The digits change their shape step by step, and generated ones are about as far from
-# the training images as new ones are: this generator has learned what a 3 is.
+# The digits change their shape step by step. Generated digits are about as far from the
+# training images as new digits: this generator has learned what a 3 is.

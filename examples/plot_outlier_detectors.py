@@ -3,16 +3,16 @@
 Outlier detectors side by side
 ================================
 
-scikit-learn compares its outlier detectors on sets of points in the plane. Here is ours
-among them: on such points, which are rows of two numbers to it, and on images, which it
-is made for.
+scikit-learn compares its outlier detectors on sets of points in the plane. This example
+adds `AnoGANDetector` to the comparison: first on points, which it takes as rows of two
+numbers, then on images, for which it is made.
 """
 
 # %%
 # Points in the plane
 # -------------------
-# All detectors are fitted to 240 normal points; 60 others are spread evenly over the
-# square. The line is where the decision function is 0.
+# All detectors are fitted to 240 normal points. Another 60 points, the outliers, are
+# spread evenly over the square. On the line, the decision function is 0.
 
 import time
 
@@ -60,8 +60,8 @@ print("saved outlier_detectors.png")
 # %%
 # Images
 # ------
-# Images of a 3 are normal, all other digits are not. scikit-learn's detectors get the
-# pixels as rows.
+# Images of a 3 are normal, all other digits are anomalies. scikit-learn's detectors get
+# the pixels as rows.
 
 digits = load_digits()
 threes = digits.images[digits.target == 3]
@@ -80,5 +80,5 @@ for name, detector in detectors.items():
     print(f"{name:<20}  {auroc:.3f}  {time.perf_counter() - begun:7.1f}")
 
 # %%
-# For points in the plane, and whenever time is short, take a classical detector; on
-# these images AnoGANDetector is slightly ahead, for far more time.
+# For points in the plane, or if time is short, use a classical detector. On these
+# images, AnoGANDetector is slightly better, but takes far more time.

@@ -3,17 +3,17 @@
 Finding digits that are not a three
 ==========================================
 
-A detector learns what images of the handwritten digit 3 look like, from half of those
-in scikit-learn's digits data set. Then it looks at all digits that it has not seen:
-the less it can imitate an image, the more abnormal the image is. This example compares
-the ranking with scikit-learn's own detectors, and looks at where images are abnormal.
+A detector learns what a handwritten 3 looks like, from half of the 3s in scikit-learn's
+digits data set. Then it scores unseen digits of all kinds: the less the detector can
+imitate an image, the more abnormal the image is. This example compares the ranking with
+scikit-learn's own detectors, and shows where images are abnormal.
 """
 
 # %%
 # Training images of one digit, test images of all
 # ------------------------------------------------
-# The images are 8 pixels high and wide, with grey levels from 0 to 16. The detector
-# takes them as they are; it learns their range from the training images.
+# The images are 8 pixels high and wide, with grey levels from 0 to 16. You do not have
+# to scale them: the detector learns the range from the training images.
 
 import numpy as np
 from sklearn.datasets import load_digits
@@ -38,11 +38,12 @@ print(f"{is_normal.sum()} show a 3.\n")
 # %%
 # Fit and score
 # -------------
-# ``fit`` trains the generator and the discriminator on the normal images alone.
-# ``score_samples`` searches, for every test image, the generated image nearest to it,
-# and asks how many normal images would differ as much; and how many would puzzle the
-# discriminator as much, which has learned to tell how a 3 was turned and moved. As
-# everywhere in scikit-learn, higher scores are more normal.
+# ``fit`` trains the generator and the discriminator on the normal images alone. For
+# each test image, ``score_samples`` searches the nearest generated image. The score
+# combines two shares of normal images: those that would differ as much from their
+# nearest generated image, and those that the discriminator would recognize as badly.
+# (It has learned to recognize how a 3 was rotated and shifted.) As everywhere in
+# scikit-learn, higher scores are more normal.
 
 detector = AnoGANDetector(random_state=0).fit(normal)
 scores = detector.score_samples(images_test)
@@ -50,8 +51,8 @@ scores = detector.score_samples(images_test)
 # %%
 # Compare with other detectors
 # ----------------------------
-# The area under the ROC curve is the chance that a 3 gets a higher score than another
-# digit. scikit-learn's detectors want each image as a row of 64 numbers.
+# The area under the ROC curve (AUROC) is the chance that a 3 gets a higher score than
+# another digit. scikit-learn's detectors need each image as a row of 64 numbers.
 
 aurocs = {"AnoGANDetector": roc_auc_score(is_normal, scores)}
 for other in [
@@ -68,12 +69,12 @@ for name, auroc in aurocs.items():
     print(f"{name:<20}  {auroc:.3f}")
 
 # %%
-# ``predict`` puts a threshold on the scores; by default, about 5 % of unseen normal
-# images should fall below it. ``fit`` has held images out of the training to find it.
-# It answers 1 for normal images and -1 for anomalous ones. Of 91 images only ten are
-# held out; the threshold lies at the least normal of them, which makes it a cautious
-# one here: the ranks above are far better than these labels. With more training images,
-# more are held out.
+# ``predict`` puts a threshold on the scores, and returns 1 for normal images and -1 for
+# anomalies. By default, about 5 % of unseen normal images should fall below the
+# threshold, which ``fit`` sets with images held out of the training. Here only ten of
+# 91 images are held out, and the threshold is the score of the least normal one. Such a
+# threshold is cautious: the ranks above are far better than these labels. With more
+# training images, more images are held out.
 
 is_anomaly = detector.predict(images_test) == -1
 print(f"\nfound {is_anomaly[~is_normal].sum()} of {(~is_normal).sum()} other digits,")
@@ -84,9 +85,10 @@ print(
 # %%
 # See where
 # ---------
-# Each column shows an image with its score, the nearest one that the generator can
-# draw, and over the image the map of their difference, in grey levels, relative to what
-# normal images leave in each place. All maps share one colour scale.
+# Each column shows an image with its score, the nearest image that the generator can
+# draw, and the map, drawn over the image. The map shows the difference between the two
+# images in grey levels, relative to the usual difference of normal images in each
+# place. All maps share one colour scale.
 
 order = np.argsort(scores)
 shown = np.r_[order[:4], order[-3:]]
@@ -103,6 +105,6 @@ display.figure_.savefig("quickstart.png", dpi=120)
 print("\nsaved quickstart.png")
 
 # %%
-# The detector ranks the other digits below the 3s because its generator, which has
-# seen nothing else, draws only what resembles a 3, and because its discriminator cannot
-# tell which way up they are.
+# The detector ranks the other digits below the 3s for two reasons. The generator was
+# trained on 3s only, so it draws only what resembles a 3. And the discriminator cannot
+# tell which way up the other digits are.

@@ -3,16 +3,16 @@
 Marking fluid and bright foci in retinal scans
 ==============================================
 
-AnoGAN was made for this: trained on patches of healthy scans, it marks in new ones what
-it has never seen. Our scans are synthetic, so that we know which pixels are anomalous;
-they are good for an example, and for nothing medical.
+AnoGAN was made for this task: trained on patches of healthy scans, it marks in new
+scans what it has never seen. The scans here are synthetic, so that we know which pixels
+are anomalous. They are good for an example, but for nothing medical.
 """
 
 # %%
 # Healthy scans for training
 # --------------------------
-# Half of the new scans have an anomaly: fluid below or within the retina, which is
-# dark, or bright foci.
+# Half of the new scans have an anomaly: dark fluid below or within the retina, or
+# bright foci.
 
 import numpy as np
 from sklearn.metrics import roc_auc_score
@@ -28,9 +28,9 @@ new = make_retina(40, shape, anomalous=0.5, random_state=1)
 # %%
 # Fit to patches
 # --------------
-# 2000 patches are drawn at random places. They are large enough to see what lies around
-# a dark spot, which might be vitreous as well as fluid, and shrunk to half their size,
-# which evens out the speckle.
+# The detector is trained on 2000 patches from random places. The patches are large
+# enough to show the surroundings of a dark spot, which could be vitreous or fluid. They
+# are shrunk to half their size, which evens out the speckle.
 
 detector = PatchDetector(
     AnoGANDetector(n_filters=16, max_epochs=60),
@@ -44,8 +44,9 @@ detector = PatchDetector(
 # %%
 # Mark the anomalies
 # ------------------
-# The maps of overlapping patches are blended into one. Raw brightness is no match:
-# fluid is dark, but so is the vitreous, and foci are bright, but so are some layers.
+# The maps of overlapping patches are blended into one map. Raw brightness finds
+# anomalies less well: fluid is dark, but so is the vitreous; foci are bright, but so
+# are some layers.
 
 maps = detector.anomaly_map(new.images)
 rankings = {
@@ -57,8 +58,8 @@ for name, ranking in rankings.items():
     print(f"  {name:<33}  {roc_auc_score(new.masks.ravel(), ranking.ravel()):.3f}")
 
 # %%
-# A threshold for a mask comes from healthy scans that the detector has not seen, at a
-# chosen share of their pixels.
+# Set the threshold of a mask with healthy scans that the detector has not seen, and the
+# share of their pixels that may be marked.
 
 unseen = make_retina(20, shape, random_state=2)
 threshold = detector.map_threshold(unseen.images, false_positive_rate=0.01)
@@ -81,5 +82,5 @@ display.figure_.savefig("retina_patches.png", dpi=120)
 print("\nsaved retina_patches.png")
 
 # %%
-# Trained on healthy scans alone, the detector marks fluid and foci, neither of which it
-# has ever been shown.
+# The detector was trained on healthy scans alone. It marks fluid and foci, although it
+# has never seen either.

@@ -3,9 +3,9 @@
 Saving a detector, and loading it safely
 =========================================
 
-A pickle executes whatever its author put into it. `save` writes a detector to a file of
-safetensors, which holds arrays and text only; `load` checks all of it and executes
-nothing, so that a detector can be taken from others.
+A pickle executes whatever its author put into it. `save` writes a detector to a
+safetensors file, which holds only arrays and text. `load` checks the whole file and
+executes nothing, so you can load detectors from other people.
 """
 
 # %%
@@ -35,8 +35,8 @@ save(detector, path)
 print(f"{path.name}: {path.stat().st_size / 1024:.0f} kB")
 
 # %%
-# Any reader of safetensors opens it: weights and calibration are arrays, parameters and
-# versions a text.
+# Any safetensors reader opens the file. Weights and calibration are arrays; parameters
+# and versions are text.
 
 with safe_open(path, "numpy") as file:
     names = list(file.keys())
@@ -45,8 +45,8 @@ print(f"{len(names)} arrays, such as {', '.join(sorted(names)[:3])}")
 # %%
 # Load
 # ----
-# The same scores to the bit, on the same kind of machine. ``device="cpu"`` is for
-# detectors that were trained on a GPU.
+# On the same kind of machine, the scores are the same to the bit. Use ``device="cpu"``
+# for detectors that were trained on a GPU.
 
 loaded = load(path, device="cpu")
 new = digits.images[:200]
@@ -56,7 +56,7 @@ print(f"same scores after loading: {is_same}")
 # %%
 # A damaged file
 # --------------
-# One changed bit is noticed.
+# ``load`` notices a single changed bit.
 
 content = bytearray(path.read_bytes())
 content[len(content) // 2] ^= 1
@@ -68,7 +68,7 @@ except ValueError as error:
 folder.cleanup()
 
 # %%
-# The loaded detector marks what is strange about digits that are not a 3.
+# The loaded detector marks where other digits differ from a 3.
 
 display = AnomalyMapDisplay.from_estimator(loaded, new[:7])
 display.figure_.suptitle("Digits, and how they differ from a 3, by the loaded detector")
@@ -76,4 +76,4 @@ display.figure_.savefig("save_and_load.png", dpi=120)
 print("saved save_and_load.png")
 
 # %%
-# A detector travels as one small file, and loading it executes nothing of it.
+# A saved detector is one small file, and loading this file executes nothing from it.

@@ -3,16 +3,16 @@
 Thresholds: how many false alarms are right
 ===========================================
 
-Scores rank images; a decision needs a threshold. There are no labelled anomalies to set
-it by, but there are normal images, and they tell how many of them would be taken for
-anomalies. `p_values` says it for each image.
+Scores rank images; a decision needs a threshold. Without labelled anomalies, held-out
+normal images can set the threshold: they show how many normal images would be taken for
+anomalies. `p_values` gives this share for each image.
 """
 
 # %%
 # Fit to normal images
 # --------------------
-# Digits from 0 to 4 are normal, those from 5 to 9 are not. A tenth of the images of
-# ``fit`` is held out of the training: 60 here.
+# Digits from 0 to 4 are normal, digits from 5 to 9 are anomalies. A tenth of the images
+# given to ``fit``, here 60, is held out of the training.
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -30,10 +30,10 @@ detector = AnoGANDetector(n_filters=16, random_state=0).fit(X_train)
 # %%
 # A false-alarm table
 # -------------------
-# The p-value of an image is the share of held-out normal images that look at least as
-# abnormal, itself among them. ``p_values(X) <= a`` takes at most a share a of unseen
-# normal images for anomalies, in the mean over fits: 60 images held out are a small
-# sample, and a single fit may have a few more or fewer.
+# The p-value of an image is the share of normal images that look at least as abnormal,
+# among the held-out images and the image itself. ``p_values(X) <= a`` takes at most a
+# share a of unseen normal images for anomalies, in the mean over fits. A single fit may
+# mark a few more or fewer, because 60 held-out images are a small sample.
 
 p_unseen = detector.p_values(unseen)
 p_anomalous = detector.p_values(anomalous)
@@ -46,9 +46,9 @@ for level in levels:
 # %%
 # The threshold of ``predict``
 # ----------------------------
-# With ``contamination="auto"``, ``predict`` allows for 5 % of false alarms, by the same
-# held-out images. A number means what it does everywhere in scikit-learn: the share of
-# the images of ``fit`` that lie beyond the threshold.
+# With ``contamination="auto"``, ``predict`` allows for 5 % false alarms, judged by the
+# same held-out images. A number means the same as everywhere in scikit-learn: the share
+# of the images of ``fit`` that lie beyond the threshold.
 
 alarms = (detector.predict(unseen) == -1).mean()
 print(f"\ncontamination='auto': {alarms:.1%} of unseen normal images are marked")
@@ -56,8 +56,8 @@ print(f"\ncontamination='auto': {alarms:.1%} of unseen normal images are marked"
 # %%
 # Draw the p-values
 # -----------------
-# Those of unseen normal images spread evenly over all shares, as they should; those of
-# anomalies crowd at the lower end.
+# The p-values of unseen normal images spread evenly between 0 and 1, as they should.
+# The p-values of anomalies crowd at the lower end.
 
 fig, axes = plt.subplots(1, 2, figsize=(7.5, 3.2), layout="constrained")
 for p, label in ((p_unseen, "unseen normal"), (p_anomalous, "anomalies")):
@@ -75,5 +75,5 @@ fig.savefig("thresholds.png", dpi=120)
 print("saved thresholds.png")
 
 # %%
-# A threshold needs no anomalies: choose the share of false alarms that can be borne,
-# and compare p-values with it.
+# You need no anomalies to set a threshold: choose the share of false alarms that you
+# accept, and compare the p-values with it.

@@ -3,16 +3,16 @@
 Healthy, unfinished and collapsed trainings
 ============================================
 
-A detector can be no better than its generator. Three trainings on the same images, of
-the digit 8, show how to tell a good one from others.
+A detector can be no better than its generator. Three trainings on the same images of
+the digit 8 show how to tell a good training from a bad one.
 """
 
 # %%
 # Three trainings
 # ---------------
-# The second ends too early. The third has a learning rate that is a hundred times too
-# high; with it, the discriminator learns its images by heart and the generator nothing.
-# Both say so: ``fit`` warns, with what to do.
+# The first training is healthy. The second ends too early. The third has a learning
+# rate that is a hundred times too high: the discriminator learns the images by heart,
+# and the generator learns nothing. In both cases, ``fit`` warns and says what to do.
 
 import warnings
 
@@ -48,9 +48,9 @@ for name, settings in trainings.items():
 # %%
 # Look at generated images
 # ------------------------
-# Nothing says more than a look. A healthy generator draws images that could be training
-# images, and each time another one; an unfinished one draws grey, a collapsed one the
-# same thing again and again.
+# Generated images say the most about a training. A healthy generator draws images that
+# could be training images, and each one is different. An unfinished generator draws
+# grey images. A collapsed generator draws the same image again and again.
 
 fig, axes = plt.subplots(3, 7, figsize=(6, 2.6), layout="constrained")
 for row, (name, detector) in zip(axes, detectors.items(), strict=True):
@@ -67,13 +67,13 @@ print("\nsaved training.png")
 # %%
 # Look at the history
 # -------------------
-# ``history_`` says the same in numbers. The diversity, the mean distance of a generated
-# image from the nearest other one, relative to that of training images, nears 1 in a
-# healthy training; below 0.5, ``fit`` warns. The discriminator should be in doubt:
-# where its probability of being real is 1 for all training images and 0 for all
-# generated ones, the generator learns nothing any more. (The diversity is measured
-# every 25 steps.)
-# :class:`~sklearn_anogan.inspection.TrainingDisplay` draws it for one training.
+# ``history_`` says the same in numbers. The diversity is the mean distance from a
+# generated image to the nearest other one, relative to the same distance among training
+# images. In a healthy training, it comes near 1; below 0.5, ``fit`` warns. (The
+# diversity is measured every 25 steps.) The discriminator should be in doubt. If it
+# gives all training images a probability of being real of 1, and all generated images
+# one of 0, the generator learns nothing any more.
+# :class:`~sklearn_anogan.inspection.TrainingDisplay` plots the history of one training.
 
 fig, axes = plt.subplots(1, 2, figsize=(8, 3), layout="constrained")
 for name, detector in detectors.items():
@@ -88,5 +88,5 @@ axes[1].set(xlabel="epoch", ylabel="D(x) - D(G(z))", ylim=(None, 1.02))
 axes[0].legend(fontsize=8)
 
 # %%
-# Look at generated images first; where they are bad, train longer, more gently, or on
-# more images, before anything else is tuned.
+# Look at generated images first. If they are bad, train longer, with a lower learning
+# rate, or on more images, before you tune anything else.
