@@ -26,12 +26,12 @@ import time
 import numpy as np
 import torch
 from quality import describe_versions, load
-from sklearn.base import clone
 from sklearn.metrics import roc_auc_score
 from torch.utils.flop_counter import FlopCounterMode
 
 from sklearn_anogan import AnoGANDetector
-from sklearn_anogan._inversion import _begin, _learning_rates, _step
+from sklearn_anogan._search import Searchers, SearchSettings
+from sklearn_anogan._search._descent import Searches, learning_rates, step
 
 USUAL_STEPS, USUAL_LR = 500, 0.05
 
@@ -82,7 +82,7 @@ def main():
         start = time.perf_counter()
         detector.score_samples(images)
         seconds = (time.perf_counter() - start) / len(images)
-        row(name, detector._n_steps() + 1, seconds, mean_loss, losses)
+        row(name, n_passes(detector), seconds, mean_loss, losses)
         detector.set_params(anomaly_score="anogan")
 
     row("one image at a time", USUAL_STEPS + 1, usual, usual_loss, curves[:, -1])
@@ -103,7 +103,6 @@ def main():
     ours("AnoGANDetector, paper's score, 25 steps", search_steps=25)
     ours("AnoGANDetector, no step", search_steps=0)
     ours("AnoGANDetector, encoder", inversion="encoder")
-    pass_alone = time_a_pass(detector, X)
     detector.set_params(inversion="search")
     paper = {"n_candidates": 1, "search_steps": USUAL_STEPS, "search_lr": USUAL_LR}
     ours("AnoGANDetector, the paper's search", many[:128], **paper)
@@ -120,8 +119,9 @@ def main():
         seconds = (time.perf_counter() - start) / len(X)
         row("PyOD's AnoGAN", "-", seconds, losses.mean(), losses)
 
-    detector.set_params(**clone(AnoGANDetector()).get_params())
-    flops, step_rate, product_rate = rates(detector, X)
+    searcher, x = default_searcher(detector.model_), batch_of(detector.model_, X)
+    flops, step_rate, product_rate = rates(searcher, x)
+    pass_alone = time_a_pass(searcher.networks, x)
     print(
         f"\n{flops / 1e6:.1f} MFLOP for an image and pass, {step_rate / 1e9:.0f} "
         f"GFLOP/s in the search, {product_rate / 1e9:.0f} GFLOP/s in the product of "
@@ -146,11 +146,11 @@ def load_one_class(dataset, normal, folder):
 
 def search_alone(detector, image):
     """The usual search of one image; the smallest loss after every step."""
-    images = detector._check_images(image[np.newaxis], reset=False)
-    x = detector._value_range.to_network(images.read([0]), "cpu")
-    G, D = detector.generator_, detector.discriminator_
-    w = detector.discrimination_weight
-    z = detector._draw(1, detector._start_seed).requires_grad_()
+    model, w = detector.model_, detector.discrimination_weight
+    G, D = model.generator, model.discriminator
+    x = scaled(model, image[np.newaxis])
+    # The start of the detector's own search, where that has a single candidate.
+    z = model.draw(1, int(model.random_state().randint(2**31 - 1))).requires_grad_()
     optimizer = torch.optim.Adam([z], lr=USUAL_LR)
     losses = []
     for _ in range(USUAL_STEPS + 1):
@@ -165,46 +165,66 @@ def search_alone(detector, image):
     return np.minimum.accumulate(losses)
 
 
-def batch_of(detector, X):
-    """64 images as the networks want them."""
-    images = detector._check_images(X, reset=False).read(np.arange(64) % len(X))
-    x = detector._value_range.to_network(images, "cpu")
+def n_passes(detector):
+    """Evaluations of the loss and its gradient in the search of an image, at most."""
+    n_steps = detector.search_steps
+    if n_steps == "auto":  # a third of the pixels along a side, and 10 at least
+        n_steps = max(10, int(np.sqrt(np.prod(detector.image_shape_[:2])) / 3))
+    return n_steps + 1
+
+
+def scaled(model, X):
+    """Images as the networks want them."""
+    return model.value_range.to_network(torch.from_numpy(X)[:, None].double(), "cpu")
+
+
+def batch_of(model, X):
+    """64 images, in the order in memory that the search gives them."""
+    x = scaled(model, X[np.arange(64) % len(X)])
     return x.contiguous(memory_format=torch.channels_last)
 
 
-def time_a_pass(detector, X):
+def default_searcher(model):
+    """What searches images by default."""
+    defaults = AnoGANDetector()
+    settings = SearchSettings(
+        n_starts=1,
+        n_candidates=defaults.n_candidates,
+        n_steps=1,
+        lr=defaults.search_lr,
+        tol=defaults.tol,
+        discrimination_weight=defaults.discrimination_weight,
+        with_encoder=False,
+    )
+    return Searchers(model).make(torch.device("cpu"), settings)
+
+
+def time_a_pass(networks, x):
     """Seconds that the networks take for an image, without anything around them."""
-    G, D, candidates = detector._search_on(torch.device("cpu"))
-    x = batch_of(detector, X)
+    G, f = networks.generator, networks.discriminator.features
     with torch.no_grad():
-        return (
-            median_seconds(
-                lambda: (D.features(x), D.features(G(candidates.encoder(x))))
-            )
-            / 64
-        )
+        return median_seconds(lambda: (f(x), f(G(networks.encoder(x))))) / len(x)
 
 
-def rates(detector, X):
+def rates(searcher, x):
     """FLOP for an image and pass; FLOP per second there, and of matrix products."""
-    G, D, candidates = detector._search_on(torch.device("cpu"))
-    x = batch_of(detector, X)
-    f_x = D.features(x)
-    searches = _begin(candidates.z[:64], torch.arange(64))
+    G, f = searcher.networks.generator, searcher.networks.discriminator.features
+    f_x = f(x)
+    searches = Searches.begin(searcher.exploration.candidates, torch.arange(len(x)))
 
     def loss(u):
-        G_z = G(searches.z + candidates.coordinates(u))
+        G_z = G(searches.z + searcher.exploration.coordinates(u))
         dims = (1, 2, 3)
-        return (x - G_z).abs().mean(dims) + (f_x - D.features(G_z)).abs().mean(dims)
+        return (x - G_z).abs().mean(dims) + (f_x - f(G_z)).abs().mean(dims)
 
-    table = _learning_rates(1, 0.1).to(x)
+    table = learning_rates(searcher.settings.n_steps, searcher.settings.lr).to(x)
     with FlopCounterMode(display=False) as counter:
         loss(searches.u.clone().requires_grad_()).sum().backward()
     flops = counter.get_total_flops()
     A = torch.randn(2048, 2048)
-    seconds = median_seconds(lambda: _step(loss, searches, table))
+    seconds = median_seconds(lambda: step(loss, searches, table))
     product = 2 * len(A) ** 3 / median_seconds(lambda: A @ A)
-    return flops / 64, flops / seconds, product
+    return flops / len(x), flops / seconds, product
 
 
 def median_seconds(function, n_times=30):

@@ -13,11 +13,11 @@ from itertools import chain
 import numpy as np
 import torch
 from quality import describe_versions
+from torch.nn.functional import softplus
 
 from sklearn_anogan._images import TrainingImages, ValueRange, check_images
-from sklearn_anogan._losses import bce_discriminator_loss, bce_generator_loss
 from sklearn_anogan._networks import Discriminator, Generator
-from sklearn_anogan._training import train_gan
+from sklearn_anogan._training import TrainingSettings, train_gan
 
 BATCH_SIZE, LATENT_DIM, LR, EMA_DECAY = 64, 64, 8e-4, 0.998
 
@@ -57,10 +57,9 @@ def train_with_package(X, n_filters, n_epochs):
     images = check_images(
         X, None, n_features=None, min_samples=2, estimator_name="overhead"
     )
-    train_gan(
-        TrainingImages(images, ValueRange.measure(images), "cpu"),
-        Generator,
-        Discriminator,
+    settings = TrainingSettings(
+        generator=Generator,
+        discriminator=Discriminator,
         latent_dim=LATENT_DIM,
         latent_prior="uniform",
         n_filters=n_filters,
@@ -71,11 +70,11 @@ def train_with_package(X, n_filters, n_epochs):
         batch_size=BATCH_SIZE,
         lr=LR,
         mixed_precision=False,
-        callbacks=[],
-        device="cpu",
-        verbose=0,
-        seed=0,
+        callbacks=(),
+        device=torch.device("cpu"),
     )
+    images = TrainingImages(images, ValueRange.measure(images), settings.device)
+    train_gan(images, settings, seed=0)
 
 
 def train_plainly(X, n_filters, n_epochs):
@@ -93,11 +92,11 @@ def train_plainly(X, n_filters, n_epochs):
         for rows in torch.randperm(len(X)).split(BATCH_SIZE):
             x = X[rows]
             G_z = G(2 * torch.rand(len(x), LATENT_DIM) - 1)
-            loss_D = bce_discriminator_loss(D(x), D(G_z.detach()))
+            loss_D = softplus(-D(x)).mean() + softplus(D(G_z.detach())).mean()
             adam_D.zero_grad()
             loss_D.backward()
             adam_D.step()
-            loss_G = bce_generator_loss(D(G_z))
+            loss_G = softplus(-D(G_z)).mean()
             adam_G.zero_grad()
             loss_G.backward(inputs=list(G.parameters()))
             adam_G.step()

@@ -1,31 +1,32 @@
-"""Recipes for the training of the GAN, side by side in plain torch.
+"""Recipes for the training of the GAN, side by side.
 
 What was tried for the default recipe: losses, normalisations of the discriminator,
 penalties of its gradient, differentiable augmentation, learning rates, and the moving
-average of the generator. Every recipe trains the package's DCGAN for 1500 steps on
-normal images; generated images are compared with normal images held out of them (from
-the training images: no test image takes part in the choice), as in `training.py`.
+average of the generator. The package trains its DCGAN by every recipe, for about 1500
+steps on normal images; generated images are compared with normal images held out of
+them (from the training images: no test image takes part in the choice), as in
+`training.py`. An average of 0 is the generator as the last step left it.
 
     python benchmarks/recipes.py --data DIR --sets mnist-8 digits-3 --recipes base lr4x
 """
 
 import argparse
-import contextlib
 import copy
-import io
-from itertools import chain
+from dataclasses import replace
+from math import ceil
 from pathlib import Path
 
 import numpy as np
 import torch
-from prdc import compute_prdc
 from sklearn.datasets import load_digits
+from skorch.callbacks import Callback
 from torch import nn
-from torch.nn.functional import adaptive_avg_pool2d, conv2d, pad, relu, softplus
+from torch.nn.functional import pad, relu, softplus
+from training import FIGURES, compare
 
+from sklearn_anogan._images import TrainingImages, ValueRange, check_images
 from sklearn_anogan._networks import Discriminator, Generator
-
-LATENT_DIM, N_FILTERS, BATCH_SIZE = 64, 32, 64
+from sklearn_anogan._training import ADVERSARIAL_LOSSES, TrainingSettings, train_gan
 
 #: (file, class, most training images)
 SETS = {
@@ -37,158 +38,79 @@ SETS = {
     "tiles": ("magnetic_tile_64", None, 761),
 }
 
-#: R3GAN (Huang et al. 2024): relativistic loss, R1 and R2, no normalisation. The
-#: penalty is taken every fourth step, four times as strong.
-R3GAN = {
-    "loss": "relativistic",
-    "norm": None,
-    "gamma": 0.05,
-    "every": 4,
-    "betas": (0, 0.99),
-}
 
-RECIPES = {
-    "base": {},  # the DCGAN paper's: binary cross-entropy, batch norm, lr 2e-4
-    "lr2x": {"lr": 4e-4},
-    "lr4x": {"lr": 8e-4},
-    "lr of D halved": {"lr_D": 1e-4},
-    "translation and cutout": {"augmentation": "tc"},  # Zhao et al. 2020
-    "translation": {"augmentation": "t"},
-    "spectral norm": {"norm": "spectral"},
-    "spectral norm, hinge": {"norm": "spectral", "loss": "hinge"},
-    "relativistic": {"loss": "relativistic"},
-    "relativistic, layer norm": R3GAN
-    | {"norm": "layer", "gamma": 0.5, "betas": (0.5, 0.999)},
-    "R3GAN": R3GAN,
-    "R3GAN, lr2x": R3GAN | {"lr": 4e-4},
-}
+class Hinge:
+    """Does not reward logits beyond 1 and -1."""
+
+    def discriminator_step(self, D, x, G_z):
+        d_real, d_fake = D(x), D(G_z)
+        return relu(1 - d_real).mean() + relu(1 + d_fake).mean(), d_real, d_fake
+
+    def generator_step(self, D, x, G_z):
+        return -D(G_z).mean()
 
 
-def main():
-    args = parse_arguments()
-    torch.set_num_threads(1)
-    print("| set | recipe | seed | average | precision | recall | density | coverage |")
-    print("|---|---|---|---|---|---|---|---|")
-    for name in args.sets:
-        X, unseen = load(*SETS[name], args.data)
-        for recipe in args.recipes:
-            for seed in args.seeds:
-                generators = train(X, seed, args.steps, **RECIPES[recipe])
-                for decay, G in generators.items():
-                    row = " | ".join(
-                        f"{f:.2f}" for f in compare(draw(G, unseen), unseen)
-                    )
-                    print(
-                        f"| {name} | {recipe} | {seed} | {decay} | {row} |", flush=True
-                    )
+class Relativistic:
+    """Compares each real image with a generated one."""
+
+    def discriminator_step(self, D, x, G_z):
+        d_real, d_fake = D(x), D(G_z)
+        return softplus(d_fake - d_real).mean(), d_real, d_fake
+
+    def generator_step(self, D, x, G_z):
+        return softplus(D(x).detach() - D(G_z)).mean()
 
 
-def load(file, label, n_most, folder):
-    """Training images and held-out ones of a class, in [-1, 1]."""
-    if file == "digits":
-        digits = load_digits()
-        X = digits.images[digits.target == label] * 255 / 16
-    else:
-        with np.load(Path(folder) / f"{file}.npz") as data:
-            X = data["X_train"]
-            X = X if label is None else X[data["y_train"] == label]
-    X = X[np.random.RandomState(0).permutation(len(X))]
-    X = torch.tensor(X / 127.5 - 1, dtype=torch.float32)[:, None]
-    n_unseen = min(900, len(X) // (3 if file == "digits" else 5))
-    return X[:-n_unseen][:n_most], X[-n_unseen:]
+class Penalized:
+    """Another loss, with R1 and R2 of weight gamma in every n-th step, n times."""
 
+    def __init__(self, loss, gamma, every):
+        self.loss, self.gamma, self.every = loss, gamma, every
+        self.generator_step = loss.generator_step
+        self.n_steps = 0
 
-def train(
-    X,
-    seed,
-    n_steps,
-    *,
-    loss="bce",
-    norm="batch",
-    gamma=0,
-    every=1,
-    augmentation="",
-    lr=2e-4,
-    lr_D=None,
-    betas=(0.5, 0.999),
-):
-    """The generators: as it is in the end, and its averages by their decay."""
-    torch.manual_seed(seed)
-    G = Generator(LATENT_DIM, *X.shape[1:], N_FILTERS)
-    D = discriminator(norm, X.shape[1:])
-    adam_G = torch.optim.Adam(G.parameters(), lr=lr, betas=betas)
-    adam_D = torch.optim.Adam(D.parameters(), lr=lr_D or lr, betas=betas)
-    averages = {decay: copy.deepcopy(G) for decay in (0.99, 0.998)}
-    n = min(BATCH_SIZE, len(X))
-    rows = torch.empty(0, dtype=torch.long)
-
-    def answer(x):
-        return D(augment(x, augmentation))
-
-    for step in range(n_steps):
-        rows = torch.randperm(len(X)) if len(rows) < n else rows
-        real, rows = X[rows[:n]], rows[n:]
-        fake = G(2 * torch.rand(n, LATENT_DIM) - 1)
-
-        x, y = real.clone().requires_grad_(), fake.detach().clone().requires_grad_()
-        d_x, d_y = answer(x), answer(y)
-        if loss == "bce":
-            loss_D = softplus(-d_x).mean() + softplus(d_y).mean()
-        elif loss == "relativistic":
-            loss_D = softplus(d_y - d_x).mean()
-        else:
-            loss_D = relu(1 - d_x).mean() + relu(1 + d_y).mean()
-        if gamma and step % every == 0:
-            slopes = torch.autograd.grad((d_x + d_y).sum(), (x, y), create_graph=True)
+    def discriminator_step(self, D, *images):
+        images = [each.detach().requires_grad_() for each in images]
+        loss, d_real, d_fake = self.loss.discriminator_step(D, *images)
+        if self.n_steps % self.every == 0:
+            logits = (d_real + d_fake).sum()
+            slopes = torch.autograd.grad(logits, images, create_graph=True)
             penalty = sum(slope.square().flatten(1).sum(1).mean() for slope in slopes)
-            loss_D = loss_D + every * gamma / 2 * penalty
-        adam_D.zero_grad()
-        loss_D.backward()
-        adam_D.step()
-
-        d_y = answer(fake)
-        if loss == "bce":
-            loss_G = softplus(-d_y).mean()
-        elif loss == "relativistic":
-            loss_G = softplus(answer(real).detach() - d_y).mean()
-        else:
-            loss_G = -d_y.mean()
-        adam_G.zero_grad()
-        loss_G.backward(inputs=list(G.parameters()))
-        adam_G.step()
-        for decay, average in averages.items():
-            update(average, G, min(decay, (1 + step) / (10 + step)))
-    return {0: G} | averages
+            loss = loss + self.every * self.gamma / 2 * penalty
+        self.n_steps += 1
+        return loss, d_real, d_fake
 
 
-@torch.no_grad()
-def update(average, G, decay):
-    for mean, value in zip(
-        chain(average.parameters(), average.buffers()),
-        chain(G.parameters(), G.buffers()),
-        strict=True,
-    ):
-        if value.is_floating_point():
-            mean.lerp_(value, 1 - decay)
+def normalised(norm):
+    """Discriminators with another normalisation: "layer", "spectral" or None."""
+
+    class Normalised(Discriminator):
+        def __init__(self, **shape):
+            super().__init__(**shape)
+            for block in list(self.modules()):
+                for name, layer in list(block.named_children()):
+                    if isinstance(layer, nn.BatchNorm2d):
+                        other = nn.GroupNorm(1, layer.num_features)
+                        other = other if norm == "layer" else nn.Identity()
+                        setattr(block, name, other)
+                    elif isinstance(layer, nn.Conv2d | nn.Linear):
+                        nn.init.kaiming_normal_(layer.weight, 0.2)
+                        if layer.bias is not None:
+                            nn.init.zeros_(layer.bias)
+                        if norm == "spectral":
+                            nn.utils.parametrizations.spectral_norm(layer)
+
+    return Normalised
 
 
-def discriminator(norm, shape):
-    D = Discriminator(*shape, N_FILTERS)
-    if norm == "batch":
-        return D
-    for block in D.modules():
-        for name, layer in list(block.named_children()):
-            if isinstance(layer, nn.BatchNorm2d):
-                other = nn.GroupNorm(1, layer.num_features)
-                setattr(block, name, other if norm == "layer" else nn.Identity())
-    for layer in list(D.modules()):
-        if isinstance(layer, nn.Conv2d | nn.Linear):
-            nn.init.kaiming_normal_(layer.weight, 0.2)
-            if layer.bias is not None:
-                nn.init.zeros_(layer.bias)
-            if norm == "spectral":
-                nn.utils.parametrizations.spectral_norm(layer)
-    return D
+def augmented(kinds):
+    """Discriminators that see augmented images while they are trained."""
+
+    class Augmented(Discriminator):
+        def forward(self, x):
+            return super().forward(augment(x, kinds) if self.training else x)
+
+    return Augmented
 
 
 def augment(x, kinds):
@@ -214,28 +136,125 @@ def augment(x, kinds):
     return x
 
 
+class Adam(Callback):
+    """Trains with other betas, or with a learning rate of the discriminator's own."""
+
+    def __init__(self, *, betas=(0.5, 0.999), lr_D=None):
+        self.betas, self.lr_D = betas, lr_D
+
+    def on_train_begin(self, net, **kwargs):
+        of_G = {"params": net.learner_.parameters(), "lr": net.lr}
+        of_D = {"params": net.discriminator_.parameters(), "lr": self.lr_D or net.lr}
+        net.optimizer_ = torch.optim.Adam([of_G, of_D], betas=self.betas)
+
+
+#: The DCGAN paper's recipe, but for the average.
+BASE = TrainingSettings(
+    generator=Generator,
+    discriminator=Discriminator,
+    latent_dim=64,
+    latent_prior="uniform",
+    n_filters=32,
+    adversarial_loss="bce",
+    ema_decay=0.998,
+    self_supervision=0.0,
+    max_epochs="auto",
+    batch_size=64,
+    lr=2e-4,
+    mixed_precision=False,
+    callbacks=(),
+    device=torch.device("cpu"),
+)
+
+#: R3GAN (Huang et al. 2024): relativistic loss, R1 and R2, no normalisation.
+R3GAN = {
+    "adversarial_loss": Penalized(Relativistic(), gamma=0.05, every=4),
+    "discriminator": normalised(None),
+    "callbacks": (Adam(betas=(0.0, 0.99)),),
+}
+
+#: Name -> what differs from `BASE`. A loss stands for itself here.
+RECIPES = {
+    "base": {},
+    "lr2x": {"lr": 4e-4},
+    "lr4x": {"lr": 8e-4},
+    "lr of D halved": {"callbacks": (Adam(lr_D=1e-4),)},
+    "translation and cutout": {"discriminator": augmented("tc")},  # Zhao et al. 2020
+    "translation": {"discriminator": augmented("t")},
+    "spectral norm": {"discriminator": normalised("spectral")},
+    "spectral norm, hinge": {
+        "adversarial_loss": Hinge(),
+        "discriminator": normalised("spectral"),
+    },
+    "relativistic": {"adversarial_loss": Relativistic()},
+    "relativistic, layer norm": {
+        "adversarial_loss": Penalized(Relativistic(), gamma=0.5, every=4),
+        "discriminator": normalised("layer"),
+    },
+    "R3GAN": R3GAN,
+    "R3GAN, lr2x": R3GAN | {"lr": 4e-4},
+}
+
+
+def main():
+    args = parse_arguments()
+    torch.set_num_threads(1)
+    print(f"| set | recipe | seed | average | {' | '.join(FIGURES)} |")
+    print("|---|---|---|---|---|---|---|---|")
+    for name in args.sets:
+        images, unseen = load(*SETS[name], args.data)
+        for recipe in args.recipes:
+            for seed in args.seeds:
+                net = train(images, recipe, seed, args.steps)
+                for decay, G in ((0, net.learner_), (net.ema_decay, net.module_)):
+                    drawn = draw(net, G, len(unseen))
+                    figures = compare(drawn, scaled(unseen), scaled(images))
+                    row = " | ".join(f"{f:.2f}" for f in figures[: len(FIGURES)])
+                    print(
+                        f"| {name} | {recipe} | {seed} | {decay} | {row} |", flush=True
+                    )
+
+
+def load(file, label, n_most, folder):
+    """Training images of a class, and held-out ones."""
+    if file == "digits":
+        digits = load_digits()
+        X = digits.images[digits.target == label]
+    else:
+        with np.load(Path(folder) / f"{file}.npz") as data:
+            X = data["X_train"]
+            X = X if label is None else X[data["y_train"] == label]
+    order = np.random.RandomState(0).permutation(len(X))
+    n_unseen = min(900, len(X) // (3 if file == "digits" else 5))
+    X = check_images(X, None, n_features=None, min_samples=2, estimator_name="recipes")
+    value_range = ValueRange.measure(X)
+    return [
+        TrainingImages(X, value_range, BASE.device, index)
+        for index in (order[:-n_unseen][:n_most], order[-n_unseen:])
+    ]
+
+
+def scaled(images):
+    """All images as the networks see them, an array (n, height, width)."""
+    return images.__getitems__(range(len(images)))[:, 0].numpy()
+
+
+def train(images, recipe, seed, n_steps):
+    """The package's net, trained by the recipe of this name."""
+    settings = {"adversarial_loss": ADVERSARIAL_LOSSES["bce"]} | RECIPES[recipe]
+    # A copy, which counts the steps of this training only.
+    ADVERSARIAL_LOSSES[recipe] = copy.copy(settings["adversarial_loss"])
+    settings["adversarial_loss"] = recipe
+    steps_an_epoch = len(images) // BASE.n_images_of_a_batch(len(images))
+    settings["max_epochs"] = ceil(n_steps / steps_an_epoch)
+    return train_gan(images, replace(BASE, **settings), seed=seed)
+
+
 @torch.no_grad()
-def draw(G, unseen):
-    codes = 2 * torch.rand(len(unseen), LATENT_DIM) - 1
-    return torch.cat([G.eval()(z) for z in codes.split(100)])
-
-
-def compare(images, unseen):
-    """Precision, recall, density and coverage."""
-    k = 5 if len(unseen) > 100 else 3
-    with contextlib.redirect_stdout(io.StringIO()):
-        found = compute_prdc(features(unseen), features(images), nearest_k=k)
-    return [found[name] for name in ("precision", "recall", "density", "coverage")]
-
-
-def features(x):
-    """Three layers with fixed random weights, averaged over a grid of 4x4 if larger."""
-    rng = torch.Generator().manual_seed(0)
-    for n_out in (64, 128, 256):
-        n_in = x.shape[1]
-        weight = torch.randn(n_out, n_in, 4, 4, generator=rng) / (8 * n_in) ** 0.5
-        x = relu(conv2d(x, weight, stride=2, padding=1))
-    return (adaptive_avg_pool2d(x, 4) if x.shape[-1] > 4 else x).flatten(1).numpy()
+def draw(net, G, n):
+    """Images of G for the same codes in every call."""
+    codes = net.sample_prior(n, rng=torch.Generator().manual_seed(0))
+    return torch.cat([G.eval()(z) for z in codes.split(100)])[:, 0].numpy()
 
 
 def parse_arguments():

@@ -3,7 +3,9 @@
 """The scikit-learn face of AnoGAN."""
 
 import copy
+from dataclasses import fields
 from functools import partial
+from math import prod
 from numbers import Integral, Real
 from pathlib import Path
 
@@ -11,77 +13,53 @@ import numpy as np
 import torch
 from joblib import effective_n_jobs
 from sklearn.base import BaseEstimator, _fit_context
-from sklearn.utils import Bunch, check_scalar
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils import Bunch, check_array, check_scalar
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from ._blocks import Search, invert_in_blocks
-from ._calibration import (
-    Calibration,
-    calibrated_loss,
-    residual_scale,
-    residual_scales_without,
-)
-from ._devices import resolve_devices
-from ._images import TrainingImages, ValueRange, check_image_shape, check_images
-from ._inference import inference_form
-from ._inversion import explore, n_images_that_fit
-from ._losses import ADVERSARIAL_LOSSES, anogan_loss, largest_loss, smooth
-from ._monitoring import CallbackSupportMixin, Reports, with_callbacks
-from ._nets import sample_prior
-from ._networks import DenseDiscriminator, DenseGenerator, Discriminator, Generator
-from ._shared import (
+from ._base import (
     MOST_HELD_OUT,
     ImageDetectorMixin,
     hold_out,
     own_random_state,
     threshold,
     unchanged_on_failure,
+    warn_user,
 )
-from ._training import train_networks
+from ._calibration import Calibration
+from ._compat import CallbackSupportMixin, fit_context, with_callbacks
+from ._devices import resolve_devices
+from ._images import TrainingImages, ValueRange, check_image_shape, check_images
+from ._model import Model
+from ._networks import BUILT_IN
+from ._plain import expect
+from ._score import SCORES, TERMS, defined_terms, measure_terms, residual_map
+from ._search import Pairs, Searchers, SearchSettings, Workers, search_in_blocks
+from ._training import ADVERSARIAL_LOSSES, Reports, TrainingRun, TrainingSettings
 
 __all__ = ["AnoGANDetector"]
 
-#: Parameters that go to `train_networks` as they are.
-_TRAINING_PARAMETERS = (
-    "latent_dim",
-    "latent_prior",
-    "n_filters",
-    "adversarial_loss",
-    "ema_decay",
-    "self_supervision",
-    "max_epochs",
-    "batch_size",
-    "lr",
-    "mixed_precision",
-    "callbacks",
-    "checkpoint_dir",
-    "memory",
-    "verbose",
-)
-
 #: Steps that ``search_steps="auto"`` takes at least.
 _FEWEST_STEPS = 10
-
-#: All terms that a score may be made of.
-_TERMS = ("residual", "discrimination", "squares", "recognition", "largest")
 
 
 class AnoGANDetector(CallbackSupportMixin, ImageDetectorMixin, BaseEstimator):
     """Detect images unlike the training images with a generative adversarial network.
 
-    AnoGAN [1]_ trains a DCGAN [2]_ on normal images. For a new image x it searches,
-    with both networks frozen, the latent code z whose generated image G(z) comes
-    closest. What no code can reproduce is anomalous: the difference ranks images, and
-    pixel by pixel it shows where they are anomalous. Images are ranked by that, and by
-    how well the discriminator recognizes what it has learned of normal images.
+    AnoGAN [1]_ trains a DCGAN [2]_ on normal images. For a new image x, the detector
+    freezes both networks and searches the latent code z whose generated image G(z)
+    comes closest. What no code can reproduce is anomalous. The difference between x and
+    G(z) ranks images, and it shows pixel by pixel where an image is anomalous. Images
+    are ranked by a second measure too: how well the discriminator recognizes in them
+    what it has learned of normal images.
 
     Parameters
     ----------
     image_shape : tuple (height, width) or (height, width, channels), default=None
-        Shape of the images that the rows of a two-dimensional X hold. With None, such
-        rows are plain features and a pair of fully-connected networks is trained; X of
-        three or four dimensions says its shape itself.
+        Shape of the images that the rows of a two-dimensional X hold. With None, the
+        rows are plain features, and fully-connected networks are trained. X of three or
+        four dimensions needs no `image_shape`.
 
     latent_dim : int, default=64
         Size of the latent code z.
@@ -91,9 +69,9 @@ class AnoGANDetector(CallbackSupportMixin, ImageDetectorMixin, BaseEstimator):
         normal.
 
     n_filters : int, default=32
-        Channels of the convolution next to the image, in both networks. They double
-        with every layer inwards, up to eight times this number. For plain rows, the
-        hidden layers have four times as many units.
+        Channels of the convolution next to the image, in both networks. The number
+        doubles with every layer inwards, up to eight times `n_filters`. For plain rows,
+        each hidden layer has ``4 * n_filters`` units.
 
     generator, discriminator : nn.Module classes, default=None
         Networks to train instead of the built-in pair; see Notes.
@@ -103,8 +81,8 @@ class AnoGANDetector(CallbackSupportMixin, ImageDetectorMixin, BaseEstimator):
         non-saturating for the generator.
 
     max_epochs : int or "auto", default="auto"
-        Passes over the training images. "auto" takes as many as give each network
-        about 1500 steps, so that few images train as long as many, and 10 at least.
+        Passes over the training images. "auto" gives each network about 1500 steps, so
+        that few images train as long as many, but at least 10 epochs.
 
     batch_size : int, default=64
         Images in a training step.
@@ -113,103 +91,111 @@ class AnoGANDetector(CallbackSupportMixin, ImageDetectorMixin, BaseEstimator):
         Learning rate of the networks' Adam.
 
     ema_decay : float in [0, 1), default=0.998
-        The generator that is kept has a moving average of the weights of the one that
-        is trained, with this decay from step to step. 0 keeps the last weights, as the
-        paper does.
+        The generator that `fit` keeps has the moving average of the trained weights.
+        This is the decay of the average from step to step. 0 keeps the last weights, as
+        the paper does.
 
     self_supervision : float, default=1.0
         Weight of a second task of the discriminator [4]_: to tell how a training image
-        was turned and moved, or a row rotated [6]_. What it has learned of normal
-        images in this way is the ruler of the calibrated score. 0 leaves the task out,
-        as the paper does; rows of one number, or of more than 1448, have none.
+        was turned and moved, or how a row was rotated [6]_. The calibrated score
+        measures how well the discriminator does this task on a new image. 0 leaves the
+        task out, as the paper does. Rows of one number, or of more than 1448, have no
+        second task.
 
     mixed_precision : bool, default=False
-        Whether training computes in bfloat16, which newer GPUs do much faster.
+        Whether training computes in bfloat16, which is much faster on newer GPUs.
 
     callbacks : list of skorch callbacks, default=None
         Called while generator and discriminator are trained; see Notes.
 
     checkpoint_dir : str or path, default=None
-        Directory to which `fit` writes checkpoints between epochs. If it is interrupted
-        or killed, the same call goes on from there to the very model that it would have
-        reached, on the same machine. Each training needs a directory of its own.
+        Directory to which `fit` writes checkpoints between epochs. If `fit` is
+        interrupted or killed, the same call goes on from the last checkpoint. On the
+        same machine, the final model is the one that an undisturbed `fit` would have
+        reached. Each training needs a directory of its own.
 
     memory : str, path or joblib.Memory, default=None
         Directory in which trained networks are kept. A fit to the same images, with the
-        same parameters of the networks and the training, takes them from there: a grid
-        search over the other parameters trains once for each fold, an encoder apart
-        from the GAN. It shows no progress then, and calls no callbacks; what one of
-        scikit-learn's callbacks has stopped is not kept. With `random_state` None, any
-        earlier training with None is the same one.
+        same parameters of networks and training, takes the networks from there. So a
+        grid search over other parameters trains once for each fold. The encoder is kept
+        apart from the GAN. A fit that does not train shows no progress and calls no
+        callbacks. A training that one of scikit-learn's callbacks has stopped is not
+        kept. If `random_state` is None, any earlier training with None counts as the
+        same.
 
     inversion : {"search", "encoder", "encoder+search"}, default="search"
-        How latent codes are found: by gradient descent, as in the paper; by an encoder
-        trained for it, in one pass, as in f-AnoGAN [3]_; or by gradient descent from
-        the encoder's code. `fit` trains an encoder if it is asked for here.
+        How latent codes are found. "search" is gradient descent, as in the paper.
+        "encoder" takes one pass of an encoder trained for this, as in f-AnoGAN [3]_.
+        "encoder+search" is gradient descent from the encoder's code. `fit` trains an
+        encoder only for the last two.
 
     n_candidates : int, default=4096
-        Generated images that the search learns from once for each fit: it starts from
-        the nearest of them, and steps in coordinates in which the generator changes
-        about equally fast in all directions. Of large images, as many as take 64 MB.
-        1 is the paper's search, from a random start and in plain coordinates.
+        Generated images that the search learns from, once for each fit. A search starts
+        from the nearest candidate, and steps in coordinates in which the generator
+        changes about equally fast in all directions. For large images there are fewer
+        candidates, as many as take 64 MB. 1 is the paper's search: from a random start,
+        in plain coordinates.
 
     search_steps : int or "auto", default="auto"
-        Gradient steps of the search from each start, at most (the paper: 500). More of
-        them draw closer images, of anomalies too: maps get finer, ranks of small images
-        worse. "auto" takes a third of the pixels along a side, and 10 at least. With 0,
-        the images of the starts themselves are compared.
+        Largest number of gradient steps of the search from each start (the paper: 500).
+        With more steps the generated images come closer, to anomalies too: maps get
+        finer, but small images are ranked worse. "auto" takes a third of the pixels
+        along a side, but at least 10 steps. 0 compares the generated images of the
+        starts.
 
     search_lr : float, default=0.2
         Learning rate of the search's Adam.
 
     n_restarts : int, default=0
-        Searches from further starts, the next nearest; the best code is kept.
+        Number of further starts, the next nearest candidates. The best code is kept.
 
     tol : float, default=0.0
         A search ends early once five steps have improved its loss by less than this
-        share of it.
+        share of the loss.
 
     anomaly_score : {"anogan", "calibrated"}, default="calibrated"
-        "anogan" is the paper's loss of an image. "calibrated" asks, for two terms, how
-        many normal images would exceed them, and adds up the logarithms of the answers:
-        the difference from the nearest generated image, as a whole or in its most
-        unusual place, whichever is rarer; and, with `self_supervision`, how badly the
-        discriminator recognizes how the image is turned and moved [5]_, without it the
-        paper's discrimination term.
+        What the score of an image is. "anogan" is minus the paper's loss. "calibrated"
+        asks for two terms how many normal images would exceed them, and adds up the
+        logarithms of both answers. The first term is the difference from the nearest
+        generated image, as a whole or in its most unusual place, whichever is rarer.
+        The second term is how badly the discriminator recognizes how the image is
+        turned and moved [5]_, or without `self_supervision`, the paper's discrimination
+        term.
 
     discrimination_weight : float in [0, 1], default=0.1
-        Weight w of the discrimination term in the paper's loss, its lambda:
-        (1 - w) * residual + w * discrimination. The search goes down this loss whatever
+        Weight w of the discrimination term in the paper's loss, the paper's lambda:
+        (1 - w) * residual + w * discrimination. The search descends this loss whatever
         `anomaly_score` is.
 
     contamination : "auto" or float in (0, 0.5], default="auto"
-        Share of the images of `fit` that lie beyond the threshold of `predict`, in a
-        sample of 1000 of them if there are more. "auto" takes these images as normal
-        and allows for 5 % false alarms among those held out of the training. For
-        another share of false alarms, compare `p_values` with it.
+        Share of the images of `fit` that lie beyond the threshold of `predict`. With
+        more than 1000 images, a sample of 1000 decides. "auto" takes all images as
+        normal and allows for 5 % false alarms among images held out of the training.
+        For another share of false alarms, compare `p_values` with that share.
 
     warm_start : bool, default=False
-        Whether `fit` goes on with the networks of the last call instead of new ones;
-        the value range of the first fit is kept, the optimizers start afresh.
+        Whether `fit` goes on with the networks of the last call instead of new ones.
+        The value range of the first fit is kept, and the optimizers start afresh.
 
     device : str, torch.device or list of them, default="auto"
-        Where to train and search. "auto" takes a CUDA device where there is one. Of a
-        list, the first one trains, and all of them search.
+        Where to train and search. "auto" takes a CUDA device if there is one. From a
+        list, the first device trains, and all devices search.
 
     n_jobs : int, default=None
-        Blocks of images searched at the same time: by processes on the CPU, by threads
-        on GPUs, or by the backend of :func:`joblib.parallel_config`. One block already
-        keeps several cores busy, so this pays with many of them or on a cluster. See
-        scikit-learn's glossary for None and -1.
+        Number of blocks of images that are searched at the same time: by processes on
+        the CPU, by threads on GPUs, or by the backend that
+        :func:`joblib.parallel_config` names.
+        A single block keeps several cores busy, so that `n_jobs` pays with many cores
+        or on a cluster. See scikit-learn's glossary for None and -1.
 
     verbose : int, default=0
         With 1, training and scoring show progress bars, training with its losses.
 
     random_state : int, RandomState instance or None, default=None
         Decides the networks' weights, the batches, the starts of the search, and the
-        sample of images for a number as `contamination`; which images are held out
-        depends on how many there are. An int makes `fit` reproducible. Global random
-        states are neither used nor changed.
+        sample of images if `contamination` is a number. Which images are held out
+        depends only on how many there are. An int makes `fit` reproducible. Global
+        random states are neither used nor changed.
 
     Attributes
     ----------
@@ -218,25 +204,36 @@ class AnoGANDetector(CallbackSupportMixin, ImageDetectorMixin, BaseEstimator):
         tensors (n, channels, height, width) scaled to [-1, 1].
 
     recognizer_ : nn.Module
-        Likewise, the discriminator's head for its second task: features to logits
-        (n, n_transformations). Without the task there is one transformation only.
+        The discriminator's head for its second task: features to logits (n,
+        n_transformations). Only if there is a second task.
 
     encoder_ : nn.Module
-        Likewise, the encoder; only if `inversion` asked for one.
+        The encoder: images to latent codes. Only if `inversion` asked for one.
 
     history_ : skorch.history.History
-        For each epoch ``discriminator_loss``, ``generator_loss``, ``recognition_loss``
-        (of the discriminator's second task, 0 without one), ``d_real`` and
-        ``d_fake`` (means of D(x) and D(G(z)), as probabilities), ``diversity`` (the
-        mean distance of generated images from the nearest other one, relative to that
-        of training images: about 1 is healthy, near 0 is collapsed), and what the
-        callbacks recorded.
+        What was recorded in each epoch:
+
+        - ``discriminator_loss`` and ``generator_loss``;
+        - ``recognition_loss``, of the discriminator's second task, 0 without one;
+        - ``d_real`` and ``d_fake``, the means of D(x) and D(G(z)) as probabilities;
+        - ``diversity``, the mean distance of a generated image from the nearest other
+          one, relative to the same mean among training images: about 1 is healthy, near
+          0 the generator has collapsed;
+        - whatever the callbacks recorded.
 
     encoder_history_ : skorch.history.History
-        ``encoder_loss`` for each epoch; only if there is an encoder.
+        ``encoder_loss`` in each epoch. Only if there is an encoder.
 
     offset_ : float
         Threshold on the raw scores: ``decision_function = score_samples - offset_``.
+
+    model_ : object
+        All that the training has learned, in one frozen record: the networks above, the
+        layout and the value range of the training images, the seed.
+
+    calibration_ : object
+        All that was measured on held-out images, and the parameters of the search and
+        the score that this was measured with.
 
     image_shape_ : tuple
         (height, width), (height, width, channels) or, for rows, (n_features,).
@@ -249,50 +246,54 @@ class AnoGANDetector(CallbackSupportMixin, ImageDetectorMixin, BaseEstimator):
 
     See Also
     --------
-    sklearn.ensemble.IsolationForest : Much faster to fit; knows no neighbourhood of
-        pixels.
-    sklearn.neighbors.LocalOutlierFactor : Density of the training samples; keeps all of
-        them.
+    sklearn.ensemble.IsolationForest : Much faster to fit, but blind to which pixels
+        are neighbours.
+    sklearn.neighbors.LocalOutlierFactor : Density of the training samples, all of which
+        are kept.
 
     Notes
     -----
-    X is one of: an array (n, height, width) or (n, height, width, channels); a torch
-    tensor (n, channels, height, width) or (n, height, width); rows (n, n_features),
-    which are flattened images if `image_shape` is given. Arrays are read block by
-    block, memory maps included. Flattened images have their channels last, tensors of
-    two dimensions too. The value range is learned from the training images for each
-    channel (``uint8`` images mean 0 to 255), or for each feature of plain rows; values
-    beyond it are not clipped.
+    X is one of:
 
-    A tenth of the images of `fit`, at least 10 and at most 1000, are not trained on:
-    scores are calibrated with them. Fewer than 40 images all serve for both.
+    - an array (n, height, width) or (n, height, width, channels);
+    - a torch tensor (n, channels, height, width) or (n, height, width);
+    - rows (n, n_features), which are flattened images if `image_shape` is given.
 
-    An image's score does not depend on the images it is scored with: all start from
-    the same latent codes, and the search treats each one on its own.
+    Arrays and memory maps are read block by block. Flattened images have their channels
+    last, in tensors of two dimensions too. The value range is learned from the training
+    images for each channel, or for each feature of plain rows. ``uint8`` images have
+    the range 0 to 255. Values beyond the range are not clipped.
 
-    The paper sums absolute differences in both terms; here they are means, so that
-    ``discrimination_weight`` means the same at every image size. Its score and search
-    are ``AnoGANDetector(lr=2e-4, ema_decay=0, self_supervision=0, n_candidates=1,
-    search_steps=500, search_lr=0.05, anomaly_score="anogan")``; the user guide has the
-    sizes of its networks as well.
+    A tenth of the images of `fit`, at least 10 and at most 1000, are held out of the
+    training. They calibrate the scores. Fewer than 40 images all train and calibrate.
 
-    A ``generator`` class takes ``latent_dim``, ``n_channels``, ``height``, ``width``
-    and ``n_filters`` as keywords and maps codes (n, latent_dim) to images (n,
-    n_channels, height, width) in [-1, 1]. A ``discriminator`` class takes the last four
-    and maps images to logits (n,); its ``features``, a module or method, maps images to
-    an intermediate layer (n, ...). Rows are images of height and width 1 with a channel
-    for each feature. In evaluation mode, neither network may draw random numbers or
-    mix the images of a batch.
+    The score of an image does not depend on the images that are scored with it. All
+    images have the same candidates to start from, and each is searched on its own.
 
-    `callbacks` are skorch's, for instance ``EarlyStopping`` or ``LRScheduler``. In the
-    net that they are given, ``module_`` is the generator that will be kept,
-    ``discriminator_`` the other network, and no validation data are set aside: an
+    The paper sums absolute differences in both terms. Here the terms are means, so that
+    ``discrimination_weight`` means the same for images of every size. The paper's score
+    and search are ``AnoGANDetector(lr=2e-4, ema_decay=0, self_supervision=0,
+    n_candidates=1, search_steps=500, search_lr=0.05, anomaly_score="anogan")``. The
+    user guide has the sizes of the paper's networks as well.
+
+    A ``generator`` class takes the keywords ``latent_dim``, ``n_channels``, ``height``,
+    ``width`` and ``n_filters``, and maps codes (n, latent_dim) to images (n,
+    n_channels, height, width) in [-1, 1]. A ``discriminator`` class takes all of these
+    keywords but ``latent_dim``, and maps images to logits (n,). The discriminator has
+    ``features``, a module or method that maps images to an intermediate layer (n, ...).
+    Rows are images of height and width 1 with a channel for each feature. In evaluation
+    mode, neither network may draw random numbers or mix the images of a batch.
+
+    `callbacks` are skorch's, for instance ``EarlyStopping`` or ``LRScheduler``. A
+    callback is given a net in which ``module_`` is the generator that will be kept and
+    ``discriminator_`` the discriminator. No validation data are set aside, so that an
     ``EpochScoring`` needs ``on_train=True, use_caching=False``. scikit-learn's own
     callbacks are set with ``set_callbacks``, from version 1.9 on.
 
-    Parameters of the search and of the score take effect on a fitted detector as soon
-    as they are set; ``offset_`` stays that of the last `fit`, and after another
-    `anomaly_score` has been set, `predict` asks for a new one.
+    Parameters of the search and of the score can be set after `fit` and take effect at
+    once. The threshold ``offset_`` stays that of the last `fit`. `predict` therefore
+    raises an error once a parameter of the score itself has been set to another value:
+    `anomaly_score`, or for the paper's score, `discrimination_weight`.
 
     References
     ----------
@@ -325,7 +326,6 @@ class AnoGANDetector(CallbackSupportMixin, ImageDetectorMixin, BaseEstimator):
     (2, 8, 8)
     """
 
-    #: Those that decide which generated image is found for an image.
     _search_parameters = (
         "inversion",
         "n_candidates",
@@ -335,8 +335,6 @@ class AnoGANDetector(CallbackSupportMixin, ImageDetectorMixin, BaseEstimator):
         "tol",
         "discrimination_weight",
     )
-
-    _threshold_parameters = ("anomaly_score",)
 
     _parameter_constraints = {  # noqa: RUF012 (scikit-learn's own form)
         "image_shape": ["array-like", None],
@@ -468,21 +466,22 @@ class AnoGANDetector(CallbackSupportMixin, ImageDetectorMixin, BaseEstimator):
         ------
         ValueError
             If X holds NaN or infinity, images of different shapes or of another shape
-            than `image_shape`, fewer than two images or nothing but one constant; if a
+            than `image_shape`, fewer than two images, or only one constant; if a
             parameter, the device, a network class or a checkpoint cannot be used.
         FloatingPointError
             If training diverged, or a network answers with NaN or infinity.
         MemoryError
             If a batch does not fit into memory.
         OSError
-            If `checkpoint_dir` cannot be written to. Later, that is only a warning.
+            If `checkpoint_dir` cannot be written to at the start. Later, a failed
+            checkpoint is only a warning.
 
         Warns
         -----
         ConvergenceWarning
-            If the generator has collapsed, the losses explode, the discriminator has
-            won or images are few for the networks' width: the detector can be used, but
-            do not trust it before you have looked at `sample` and `history_`.
+            If the generator has collapsed, the losses have exploded, the discriminator
+            has won, or the images are too few for networks of this width. The detector
+            can be used, but look at `sample` and `history_` before you trust it.
 
         Examples
         --------
@@ -494,107 +493,154 @@ class AnoGANDetector(CallbackSupportMixin, ImageDetectorMixin, BaseEstimator):
         >>> detector.image_shape_, len(detector.history_)
         ((8, 8), 2)
         """
-        report = None
-        if hasattr(self, "set_callbacks"):
-            context = self._init_callback_context(max_subtasks=None)
-            of_fit = {"estimator": self, "X": X, "y": y}
-            context.call_on_fit_task_begin(**of_fit)
-            report = partial(Reports, context, of_fit)
+        of_fit = {"estimator": self, "X": X, "y": y}
+        context = fit_context(self, of_fit)
         with unchanged_on_failure(self):
-            self._fit(X, report)
-        if report:
+            self._fit(X, context and partial(Reports, context, of_fit))
+            for problem in self.model_.problems:
+                warn_user(problem, ConvergenceWarning)
+        if context:
             context.call_on_fit_task_end(
                 **of_fit, reconstruction_attributes=lambda: vars(self)
             )
         return self
 
-    def _fit(self, X, report):
+    def _fit(self, X, make_report):
         effective_n_jobs(self.n_jobs)  # fails now rather than after the training
         device, *_ = resolve_devices(self.device)
-        resume = self.warm_start and hasattr(self, "generator_")
+        start = self.model_ if self.warm_start and hasattr(self, "model_") else None
         images = self._check_images(X, reset=True)
-        if resume and images.layout.chw != self._sample_layout.chw:
-            raise ValueError(
-                "warm_start=True continues with images of (channels, height, width) = "
-                f"{self._sample_layout.chw}, but X has {images.layout.chw}. Use "
-                "warm_start=False."
-            )
         value_range = ValueRange.measure(images)
-        if not resume:
-            self._value_range = value_range
-        is_rows = len(self.image_shape_) == 1
+        if start is not None:
+            self._check_start(start, images.layout)
+            value_range = start.value_range
         training, held_out = hold_out(len(images))
-        trained = train_networks(
-            TrainingImages(images, self._value_range, device, training),
-            self.generator or (DenseGenerator if is_rows else Generator),
-            self.discriminator or (DenseDiscriminator if is_rows else Discriminator),
-            with_encoder=self.inversion != "search",
+
+        def report(name, as_model):
+            return make_report(
+                name, lambda net: self._snapshot(as_model(net), images, held_out)
+            )
+
+        model = TrainingRun(
+            TrainingImages(images, value_range, device, training),
+            self._training_settings(images.layout, device),
             seed=int(own_random_state(self.random_state).randint(2**31 - 1)),
             has_random_seed=self.random_state is None,
-            resume_from=self if resume else None,
-            report=report
-            and partial(report, partial(self._snapshot, images, held_out)),
-            device=device,
-            **{name: getattr(self, name) for name in _TRAINING_PARAMETERS},
+            start=start,
+            checkpoint_dir=self.checkpoint_dir,
+            memory=self.memory,
+            report=make_report and report,
+            verbose=self.verbose,
+        ).train(with_encoder=self.inversion != "search")
+        if start is not None:
+            model = model.continued_from(start)
+        self._adopt(model)
+        self._calibrate(images, held_out)
+
+    def _training_settings(self, layout, device):
+        built_in = BUILT_IN[layout.kind]
+        settings = {
+            field.name: getattr(self, field.name) for field in fields(TrainingSettings)
+        }
+        return TrainingSettings(
+            **settings
+            | {
+                "generator": self.generator or built_in.generator,
+                "discriminator": self.discriminator or built_in.discriminator,
+                "callbacks": tuple(self.callbacks or ()),
+                "device": device,
+            }
         )
-        earlier = self.history_ if resume else []
-        self._adopt(images, held_out, trained)
-        self.history_[:0] = earlier
-        for number, epoch in enumerate(self.history_, start=1):
-            epoch["epoch"] = number
 
-    def _adopt(self, images, held_out, trained):
-        """Take over what was trained, calibrate scores and set the threshold."""
-        self.generator_, self.discriminator_ = trained.generator, trained.discriminator
-        self.recognizer_, self.history_ = trained.recognizer, trained.history
-        for name in ("encoder_", "encoder_history_"):
-            vars(self).pop(name, None)
-        if trained.encoder is not None:
-            self.encoder_ = trained.encoder
-            self.encoder_history_ = trained.encoder_history
-        self._sample_layout = images.layout.on_cpu()
-        self._prior = (self.latent_prior, self.latent_dim)
-        self._fitted_n_filters = self.n_filters  # it may be set later
-        self._explored = {}
-        rng = np.random.RandomState(trained.seed)
-        self._start_seed = int(rng.randint(2**31 - 1))
-
-        n_kept = n_images_that_fit(len(held_out), self.n_features_in_)
-        left = self._invert(images, _difference, held_out[:n_kept])
-        self._residual_scale = torch.from_numpy(residual_scale(left.numpy()))
-        terms = self._all_terms(images, held_out, with_recognition=True)
-        terms[:n_kept, _TERMS.index("largest")] = [
-            largest_loss(one, torch.zeros(1), torch.from_numpy(scale)).item()
-            for one, scale in zip(
-                left.double().split(1),
-                residual_scales_without(left.numpy()),
-                strict=True,
+    def _check_start(self, start, layout):
+        if layout.chw != start.layout.chw:
+            raise ValueError(
+                "warm_start=True continues with images of (channels, height, width) = "
+                f"{start.layout.chw}, but X has {layout.chw}. Use warm_start=False."
             )
-        ]
-        columns = self._columns("calibrated").values()
-        self._calibration = Calibration.of(terms[:, list(columns)])
-        self._held_out_terms = terms
-        self._has_held_out = len(held_out) < len(images)
-        self._remember_parameters()
+
+    def _adopt(self, model):
+        """Take over what was learned; `model_` is what the methods use."""
+        self.model_ = model
+        self.image_shape_ = model.layout.image_shape
+        self.generator_, self.discriminator_ = model.generator, model.discriminator
+        self.history_ = model.history
+        for name in ("recognizer_", "encoder_", "encoder_history_"):
+            vars(self).pop(name, None)
+        if model.recognizer is not None:
+            self.recognizer_ = model.recognizer
+        if model.encoder is not None:
+            self.encoder_ = model.encoder
+            self.encoder_history_ = model.encoder_history
+        self._searchers = Searchers(model)
+
+    @torch.inference_mode(False)
+    def _calibrate(self, images, held_out):
+        """Search the held-out images once, fit the terms, and set the threshold."""
+        pairs = Pairs(*self._search(), images, held_out)
+        fitted = {
+            term.name: term.fit(pairs, self.model_)
+            for term in defined_terms(self.model_)
+        }
+        self.calibration_ = Calibration(
+            held_out={name: values for name, (_, values) in fitted.items()},
+            is_held_out=len(held_out) < len(images),
+            parameters=self._calibrated_parameters(),
+            learned={name: learned for name, (learned, _) in fitted.items()},
+        )
         if self.contamination == "auto":
             scores = self._held_out_scores()
         else:
+            rng = self.model_.random_state()
+            rng.randint(2**31 - 1)  # the seed of the search's candidates
             of_all = rng.permutation(len(images))[:MOST_HELD_OUT]
-            scores = self._combine(self._all_terms(images, of_all))
+            scores = self._scores(self._answer(images, "terms", index=of_all))
         self.offset_ = threshold(scores, self.contamination)
 
     def _held_out_scores(self):
-        """Scores of the held-out images, each as if it were new."""
-        columns = list(self._columns("calibrated").values())
-        of_the_others = Calibration.of_the_others(self._held_out_terms[:, columns])
-        return self._combine(self._held_out_terms, of_the_others)
+        score, terms = self._score()
+        loss = score.loss_of_held_out(
+            self.calibration_.held_out, terms, self.model_, **self._score_parameters()
+        )
+        return -loss
 
-    def _snapshot(self, images, held_out, trained):
+    def _scores(self, values):
+        """Scores of images from the values of their terms, name -> (n,)."""
+        score, terms = self._score()
+        loss = score.loss(
+            values,
+            self.calibration_.held_out,
+            terms,
+            self.model_,
+            **self._score_parameters(),
+        )
+        return -loss
+
+    def _score(self):
+        """How the terms of the score are joined, and which terms these are."""
+        score = SCORES[self.anomaly_score]
+        return score, score.choose(self._terms(), self.model_)
+
+    def _terms(self):
+        """The terms that the last fit has calibrated."""
+        return [TERMS[name] for name in self.calibration_.held_out]
+
+    def _score_parameters(self):
+        return {
+            name: getattr(self, name) for name in SCORES[self.anomaly_score].parameters
+        }
+
+    @property
+    def _threshold_parameters(self):
+        return ("anomaly_score", *SCORES[self.anomaly_score].parameters)
+
+    def _snapshot(self, model, images, held_out):
         """The fitted attributes as they would be if training ended now."""
         other = copy.copy(self)
-        if trained.encoder is None:
+        if model.encoder is None:
             other.inversion = "search"
-        other._adopt(images, held_out, trained)
+        other._adopt(model)
+        other._calibrate(images, held_out)
         return vars(other)
 
     def score_samples(self, X):
@@ -609,8 +655,9 @@ class AnoGANDetector(CallbackSupportMixin, ImageDetectorMixin, BaseEstimator):
         -------
         scores : ndarray of shape (n,), float64
             The lower, the more abnormal. At most 0, whatever the units of X. The
-            calibrated score is the sum of the logarithms of two shares, those of normal
-            images that would exceed the one term and the other.
+            calibrated score is the sum of two logarithms: of the share of normal images
+            that would exceed the first term, and of the share that would exceed the
+            second.
 
         Raises
         ------
@@ -633,7 +680,7 @@ class AnoGANDetector(CallbackSupportMixin, ImageDetectorMixin, BaseEstimator):
         >>> detector.fit(images[:60]).score_samples(X).argsort()  # most abnormal first
         array([1, 0])
         """
-        return self._combine(self._all_terms(self._check_images(X, reset=False)))
+        return self._scores(self._answer(self._check_images(X, reset=False), "terms"))
 
     def score_terms(self, X):
         """Compute the terms that the score is made of.
@@ -646,15 +693,23 @@ class AnoGANDetector(CallbackSupportMixin, ImageDetectorMixin, BaseEstimator):
         Returns
         -------
         terms : Bunch
-            ``residual``, the mean absolute difference of the pixels of x and G(z) on
-            the networks' scale, where training images span [-1, 1], and
-            ``discrimination``, that of the discriminator's features: ndarrays of shape
-            (n,), float64, at least 0. The higher, the more abnormal. Of the calibrated
-            score, ``residual`` is the mean square of the difference, smoothed over 3x3
-            pixels; ``largest_residual``, not for plain rows, the largest value of the
-            smoothed difference relative to what normal images leave in each place;
-            ``discrimination`` the mean of -log p(t | t(x)) over the ways t to turn and
-            move an image, or without `self_supervision`, the paper's.
+            Term by name: ndarrays of shape (n,), float64, at least 0. The higher, the
+            more abnormal. The names do not depend on `anomaly_score`. With x an image
+            and G(z) the nearest generated image, on the networks' scale, where training
+            images span [-1, 1]:
+
+            - ``residual``: mean absolute difference of the pixels; in the paper's
+              score;
+            - ``discrimination``: mean absolute difference of the discriminator's
+              features; in the paper's score, and without `self_supervision` in the
+              calibrated one;
+            - ``squared_residual``: mean square of the difference, smoothed over 3x3
+              pixels; in the calibrated score;
+            - ``largest_residual``: largest value of the smoothed difference, relative
+              to what normal images leave in each place; in the calibrated score, but
+              not for plain rows;
+            - ``recognition``: mean of -log p(t | t(x)) over the ways t to turn and move
+              an image; in the calibrated score, and only with `self_supervision`.
 
         Examples
         --------
@@ -665,13 +720,18 @@ class AnoGANDetector(CallbackSupportMixin, ImageDetectorMixin, BaseEstimator):
         >>> X[1, 3:6, 3:6] = 50  # brighter than any digit
         >>> detector = AnoGANDetector(n_filters=8, max_epochs=2, random_state=0)
         >>> terms = detector.fit(images[:60]).score_terms(X)
-        >>> sorted(terms)
-        ['discrimination', 'largest_residual', 'residual']
         >>> bool(terms.residual[1] > terms.residual[0])
         True
+        >>> for name in terms:
+        ...     print(name)
+        residual
+        squared_residual
+        largest_residual
+        discrimination
+        recognition
         """
-        terms = self._all_terms(self._check_images(X, reset=False))
-        return Bunch(**{name: terms[:, i] for name, i in self._columns().items()})
+        images = self._check_images(X, reset=False)
+        return Bunch(**self._answer(images, "all terms"))
 
     def invert(self, X):
         """Find the latent codes of the nearest generated images.
@@ -699,7 +759,7 @@ class AnoGANDetector(CallbackSupportMixin, ImageDetectorMixin, BaseEstimator):
         torch.Size([5, 1, 8, 8])
         """
         images = self._check_images(X, reset=False)
-        return self._invert(images, _code).numpy()
+        return self._answer(images, "codes")["codes"]
 
     def reconstruct(self, X):
         """Generate the nearest normal image for each image.
@@ -712,7 +772,7 @@ class AnoGANDetector(CallbackSupportMixin, ImageDetectorMixin, BaseEstimator):
         Returns
         -------
         images : ndarray or tensor, shaped like X
-            In the units of X; floating point also for integer images.
+            In the units of X; floating point for integer images too.
 
         Examples
         --------
@@ -727,12 +787,10 @@ class AnoGANDetector(CallbackSupportMixin, ImageDetectorMixin, BaseEstimator):
         ((1, 8, 8), True)
         """
         images = self._check_images(X, reset=False)
-        layout = images.layout
-        keep = partial(_image, value_range=self._value_range, dtype=layout.dtype)
-        return layout.restore(self._invert(images, keep))
+        return self._answer(images, "reconstructions")["reconstructions"]
 
     def anomaly_map(self, X):
-        """Show where images differ from the nearest generated ones.
+        """Show where images differ from the nearest generated images.
 
         Parameters
         ----------
@@ -742,10 +800,12 @@ class AnoGANDetector(CallbackSupportMixin, ImageDetectorMixin, BaseEstimator):
         Returns
         -------
         maps : ndarray or tensor of shape (n, height, width)
-            The difference in every pixel relative to what unseen normal images leave in
-            that place, smoothed over 3x3 pixels: its absolute value, the mean over the
-            channels. It has the units of X, as if all places were average ones. For
-            plain rows, the absolute difference of every feature: (n, n_features).
+            For every pixel, the difference between the image and the nearest generated
+            one, relative to the difference that is usual in that place for unseen
+            normal images. The difference is smoothed over 3x3 pixels; the map is its
+            absolute value, averaged over the channels, in the units of X as if all
+            places were average ones. For plain rows, maps have a value for every
+            feature: (n, n_features).
 
         Examples
         --------
@@ -760,18 +820,42 @@ class AnoGANDetector(CallbackSupportMixin, ImageDetectorMixin, BaseEstimator):
         (4, 4)
         """
         images = self._check_images(X, reset=False)
-        is_rows = len(self.image_shape_) == 1
-        layout = images.layout if is_rows else images.layout.grey()
-        scale = self._residual_scale
-        average = scale.square().mean((1, 2), keepdim=True).sqrt()
-        keep = partial(
-            _map,
-            scale=scale,
-            average=average * self._value_range.half_width,
-            over_channels=not is_rows,
-            dtype=layout.dtype,
-        )
-        return layout.restore(self._invert(images, keep))
+        return self._answer(images, "maps")["maps"]
+
+    def explain(self, X):
+        """Tell all that one search of each image finds: scores, maps and more.
+
+        The methods `score_samples`, `anomaly_map`, `reconstruct`, `invert` and
+        `score_terms` each search the images anew. This method searches them once.
+
+        Parameters
+        ----------
+        X : array-like or tensor of n images
+            Of the shape seen in `fit`, in any layout of the Notes.
+
+        Returns
+        -------
+        explanation : Bunch
+            ``scores``, ``maps``, ``reconstructions``, ``codes`` and ``terms``, as the
+            methods `score_samples`, `anomaly_map`, `reconstruct`, `invert` and
+            `score_terms` answer.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_digits
+        >>> from sklearn_anogan import AnoGANDetector
+        >>> images = load_digits().images
+        >>> detector = AnoGANDetector(n_filters=8, max_epochs=2, random_state=0)
+        >>> found = detector.fit(images[:60]).explain(images[60:63])
+        >>> found.scores.shape, found.maps.shape, found.reconstructions.shape
+        ((3,), (3, 8, 8), (3, 8, 8))
+        >>> bool((found.scores == detector.score_samples(images[60:63])).all())
+        True
+        """
+        images = self._check_images(X, reset=False)
+        found = self._answer(images, "codes", "reconstructions", "maps", "all terms")
+        terms = {term.name: found.pop(term.name) for term in self._terms()}
+        return Bunch(**found, scores=self._scores(terms), terms=Bunch(**terms))
 
     def sample(self, n_samples=1, random_state=None):
         """Draw images from the generator.
@@ -809,19 +893,55 @@ class AnoGANDetector(CallbackSupportMixin, ImageDetectorMixin, BaseEstimator):
         check_is_fitted(self)
         check_scalar(n_samples, "n_samples", Integral, min_val=1)
         seed = own_random_state(random_state).randint(2**31 - 1)
-        return self._generate(self._draw(n_samples, seed))
+        return self.model_.generate(self.model_.draw(n_samples, seed))
 
-    def _generate(self, z):
-        """Images of latent codes, in the layout and units of the training images."""
-        with torch.no_grad():
-            x = torch.cat([self.generator_(block) for block in z.split(64)])
-        return self._sample_layout.restore(self._value_range.to_user(x))
+    def generate(self, z):
+        """Generate the images of latent codes.
+
+        Parameters
+        ----------
+        z : array-like or tensor of shape (n, latent_dim)
+            Latent codes, for instance of `invert`. Training codes are in [-1, 1] for
+            the uniform `latent_prior`, and standard normal for the normal one.
+
+        Returns
+        -------
+        images : ndarray or tensor of shape (n, ...)
+            In the layout and units of the training images, floating point.
+
+        Raises
+        ------
+        ValueError
+            If `z` is not a finite array of this shape.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_digits
+        >>> from sklearn_anogan import AnoGANDetector
+        >>> images = load_digits().images[:60]
+        >>> detector = AnoGANDetector(n_filters=8, max_epochs=2, random_state=0)
+        >>> z = detector.fit(images).invert(images[:2])
+        >>> between = (z[:1] + z[1:]) / 2
+        >>> detector.generate(between).shape
+        (1, 8, 8)
+        """
+        check_is_fitted(self)
+        if isinstance(z, torch.Tensor):
+            z = z.detach().cpu().numpy()
+        z = check_array(z, dtype=np.float32, input_name="z")
+        if z.shape[1] != self.model_.latent_dim:
+            raise ValueError(
+                f"z has codes of {z.shape[1]} numbers, but this {type(self).__name__} "
+                f"was fitted with latent_dim={self.model_.latent_dim}."
+            )
+        return self.model_.generate(torch.from_numpy(z))
 
     def _check_images(self, X, *, reset):
         """Wrap X as images, checked; learn their shape or hold them to it."""
         if not reset:
             check_is_fitted(self)
-        # Only the column names: for images, X.shape[1] is not the number of features.
+        # Only the column names are checked here: for images, X.shape[1] is not the
+        # number of features.
         validate_data(self, X, reset=reset, skip_check_array=True, ensure_2d=False)
         images = check_images(
             X,
@@ -831,137 +951,137 @@ class AnoGANDetector(CallbackSupportMixin, ImageDetectorMixin, BaseEstimator):
             estimator_name=type(self).__name__,
         )
         if reset:
-            self.image_shape_ = images.image_shape
-            self.n_features_in_ = int(np.prod(images.image_shape))
+            self.image_shape_ = images.layout.image_shape
+            self.n_features_in_ = int(np.prod(images.layout.image_shape))
         return images
 
     @torch.inference_mode(False)
-    def _invert(self, images, keep, index=None, *, with_recognition=False):
-        """Search the images at ``index``.
+    def _answer(self, images, *names, index=None):
+        """Search images once, for all that is asked for.
 
-        Every image passes here, on its way to every answer: ``keep(x, found)`` picks
-        from a block and its `Inversion` what to return.
+        Parameters
+        ----------
+        images : Images
+        *names : {"codes", "reconstructions", "maps", "terms", "all terms"}
+            What to answer. "terms" are those of the score.
+        index : ndarray of shape (n,) or None
+            Which of the images; None for all.
+
+        Returns
+        -------
+        answers : dict
+            Name -> array or tensor. Terms have names of their own.
         """
-        self._validate_params()  # those of the search may have been set since `fit`
-        searches = [self._search_on(device) for device in resolve_devices(self.device)]
-        if not with_recognition:
-            searches = [search.without_recognizer() for search in searches]
-        return invert_in_blocks(
-            searches,
-            images,
-            np.arange(len(images)) if index is None else index,
-            self._value_range,
-            keep,
-            n_jobs=self.n_jobs,
-            verbose=self.verbose,
-            n_starts=1 if self.inversion == "encoder" else self.n_restarts + 1,
-            n_steps=0 if self.inversion == "encoder" else self._n_steps(),
+        searchers, settings, workers = self._search()
+        index = np.arange(len(images)) if index is None else index
+        answer = partial(
+            _join_answers, [self._answers(images.layout)[name] for name in names]
+        )
+        found = search_in_blocks(searchers, settings, workers, images, index, answer)
+        restore = {
+            "reconstructions": images.layout.restore,
+            "maps": images.layout.of_maps().restore,
+        }
+        return {
+            name: restore.get(name, torch.Tensor.numpy)(tensor)
+            for name, tensor in found.items()
+        }
+
+    def _answers(self, layout):
+        """Name -> what `search_in_blocks` is to make of a block of images."""
+        _, terms = self._score()
+        learned = self.calibration_.learned
+        value_range = self.model_.value_range
+        return {
+            "codes": _codes,
+            "reconstructions": partial(_reconstructions, value_range, layout.dtype),
+            "maps": partial(
+                residual_map,
+                scale=learned["largest_residual"]["scale"],
+                units=value_range.half_width,
+                layout=layout,
+            ),
+            "terms": partial(measure_terms, terms=terms, learned=learned),
+            "all terms": partial(measure_terms, terms=self._terms(), learned=learned),
+        }
+
+    def _search(self):
+        """Searchers, settings and workers, by the parameters as they are now."""
+        self._validate_params()  # some may have been set since `fit`
+        with_encoder = self.inversion != "search"
+        if with_encoder and self.model_.encoder is None:
+            raise ValueError(
+                f"inversion={self.inversion!r} needs an encoder, which fit trains "
+                "only if inversion asks for it then. Fit again, or use "
+                "inversion='search'."
+            )
+        only_encoder = self.inversion == "encoder"
+        settings = SearchSettings(
+            n_starts=1 if only_encoder else self.n_restarts + 1,
+            n_candidates=1 if only_encoder else self.n_candidates,
+            n_steps=0 if only_encoder else self._n_steps(),
             lr=self.search_lr,
             tol=self.tol,
             discrimination_weight=self.discrimination_weight,
+            with_encoder=with_encoder,
         )
+        devices = tuple(resolve_devices(self.device))
+        return self._searchers, settings, Workers(devices, self.n_jobs, self.verbose)
 
     def _n_steps(self):
         if self.search_steps != "auto":
             return self.search_steps
-        n_pixels = 1 if len(self.image_shape_) == 1 else np.prod(self.image_shape_[:2])
-        return max(_FEWEST_STEPS, int(np.sqrt(n_pixels) / 3))
-
-    def _search_on(self, device):
-        """What the search needs on a device; candidates are explored once a fit."""
-        G = inference_form(self.generator_, device)
-        D = inference_form(self.discriminator_, device)
-        encoder = None
-        if self.inversion != "search":
-            if not hasattr(self, "encoder_"):
-                raise ValueError(
-                    f"inversion={self.inversion!r} needs an encoder, which fit trains "
-                    "only if inversion asks for it then. Fit again, or use "
-                    "inversion='search'."
-                )
-            encoder = self.encoder_
-        recognizer = None
-        if len(self.recognizer_.transformations) > 1:
-            recognizer = self.recognizer_
-        n_starts = self.n_restarts + 1
-        n_candidates = n_images_that_fit(self.n_candidates, self.n_features_in_)
-        n_candidates = max(n_candidates, n_starts)
-        if self.inversion == "encoder":
-            n_starts = n_candidates = 1
-        is_plain = n_candidates == n_starts
-        # Networks compare by identity: others in their place are explored anew.
-        networks = (self.generator_, self.discriminator_, encoder, recognizer)
-        wanted = (*networks, n_candidates, is_plain)
-        known, candidates = self._explored.get(device, (None, None))
-        if known != wanted:
-            # The same candidates for every image: with its own, a score would depend
-            # on the image's place in X.
-            z = self._draw(n_candidates, self._start_seed).to(device)
-            E, R = (
-                network and inference_form(network, device)
-                for network in (encoder, recognizer)
-            )
-            candidates = explore(G, D, z, n_starts, E, R)
-            self._explored[device] = (wanted, candidates)
-        return Search(G, D, candidates)
-
-    def __getstate__(self):
-        # What can be explored again is not worth its megabytes in a pickle.
-        state = super().__getstate__()
-        return state | {"_explored": {}} if "_explored" in state else state
-
-    def _all_terms(self, images, index=None, *, with_recognition=None):
-        """The terms of either score, (n, 5) float64, in the order of _TERMS."""
-        if with_recognition is None:
-            with_recognition = self.anomaly_score == "calibrated"
-        keep = partial(_terms, scale=self._residual_scale)
-        return self._invert(
-            images, keep, index, with_recognition=with_recognition
-        ).numpy()
-
-    def _columns(self, anomaly_score=None):
-        """Name of a term -> its column, for the terms of a score in their order."""
-        names = {"residual": "residual", "discrimination": "discrimination"}
-        if (anomaly_score or self.anomaly_score) == "calibrated":
-            names = {"residual": "squares"}
-            if len(self.image_shape_) > 1:  # rows have no places
-                names["largest_residual"] = "largest"
-            has_task = len(self.recognizer_.transformations) > 1
-            names["discrimination"] = "recognition" if has_task else "discrimination"
-        return {name: _TERMS.index(term) for name, term in names.items()}
-
-    def _combine(self, terms, calibration=None):
-        terms = terms[:, list(self._columns().values())]
-        if self.anomaly_score == "anogan":
-            return -anogan_loss(*terms.T, self.discrimination_weight)
-        return -calibrated_loss(terms, calibration or self._calibration)
-
-    def _draw(self, n, seed):
-        """Latent codes from the prior, on the CPU."""
-        rng = torch.Generator().manual_seed(seed)
-        return sample_prior(n, *self._prior, rng=rng)
+        _, height, width = self.model_.layout.chw
+        return max(_FEWEST_STEPS, int(np.sqrt(height * width) / 3))
 
 
-def _code(x, found):
-    return found.z
+def to_plain(detector):
+    """What a detector has learned for JSON, and its tensors by name."""
+    model, tensors = detector.model_.to_plain()
+    calibration, more_tensors = detector.calibration_.to_plain()
+    return {"model": model, "calibration": calibration}, tensors | more_tensors
 
 
-def _terms(x, found, scale):
-    x, G_z, scale = x.double(), found.G_z.double(), scale.to(x.device)
-    terms = found._asdict() | {"largest": largest_loss(x, G_z, scale)}
-    return torch.stack([terms[name] for name in _TERMS], 1)
+def restore(detector, plain, tensors, parameters, classes):
+    """Give a new detector what another one has learned; takes out the tensors.
+
+    Parameters
+    ----------
+    detector : AnoGANDetector
+        With `n_features_in_`.
+    plain, tensors
+        Of `to_plain`.
+    parameters : dict
+        Parameters of the fit, see `Calibration`.
+    classes : dict
+        See `Model.from_plain`.
+
+    Raises
+    ------
+    Exception
+        Of any kind, if the plain form does not fit together.
+    """
+    detector._validate_params()
+    model = Model.from_plain(plain["model"], tensors, classes)
+    expect("features", detector.n_features_in_, prod(model.layout.chw))
+    expect("parameters of fit", {*parameters}, {*detector._calibrated_parameters()})
+    detector._adopt(model)
+    shapes = {term.name: term.shapes(model) for term in defined_terms(model)}
+    detector.calibration_ = Calibration.from_plain(
+        plain["calibration"], tensors, parameters, shapes
+    )
 
 
-def _image(x, found, value_range, dtype):
-    return value_range.to_user(found.G_z).to(dtype)
+def _join_answers(answers, x, z, G_z, networks):
+    found = {}
+    for answer in answers:
+        found |= answer(x, z, G_z, networks)
+    return found
 
 
-def _difference(x, found):
-    return x - found.G_z
+def _codes(x, z, G_z, networks):
+    return {"codes": z}
 
 
-def _map(x, found, scale, average, over_channels, dtype):
-    difference = (x - found.G_z).cpu().double()
-    in_units = smooth(difference / scale).abs() * average
-    in_units = in_units.mean(1, keepdim=True) if over_channels else in_units
-    return in_units.to(dtype)
+def _reconstructions(value_range, dtype, x, z, G_z, networks):
+    return {"reconstructions": value_range.to_user(G_z).to(dtype)}

@@ -2,11 +2,12 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The user's arrays as images: layout, value range, reading block by block.
 
-Inside the library an image is a tensor (channels, height, width) in [-1, 1]; a row of
-numbers is an image of one pixel with a channel for each feature. This file alone knows
-what the user's own layout and units are.
+Inside the library an image is a tensor (channels, height, width) in [-1, 1]. A row of
+numbers is an image of one pixel with a channel for each feature. Only this file knows
+the layout and the units of the user's arrays.
 """
 
+from dataclasses import dataclass, replace
 from math import prod
 from numbers import Integral
 from typing import NamedTuple
@@ -22,34 +23,69 @@ _BLOCK_VALUES = 2**20
 _LARGEST_SCALED = 1e20
 
 
-class Layout(NamedTuple):
+@dataclass(frozen=True)
+class Layout:
     """How one image lies in the user's array."""
 
+    image_shape: tuple  # (height, width), (height, width, channels) or (n_features,)
     shape: tuple  # of one image in the user's array
     chw: tuple  # (channels, height, width)
     channels_first: bool  # torch's order rather than scikit-image's
     device: torch.device | None  # of a tensor; None for an array
     dtype: torch.dtype  # of answers: float32 if it holds X exactly, or float64
 
+    kind = "images"  # what the built-in networks are chosen by
+    has_places = True  # whether a value has neighbours
+
     def on_cpu(self):
         """The same layout, with tensors on the CPU."""
-        return self._replace(device=self.device and torch.device("cpu"))
+        return replace(self, device=self.device and torch.device("cpu"))
 
-    def grey(self):
-        """The layout of one-channel images of this height and width."""
-        return self._replace(shape=self.chw[1:], channels_first=True)
+    def of_maps(self):
+        """The layout of maps: one channel for each pixel."""
+        return replace(self, shape=self.chw[1:], channels_first=True)
+
+    def to_map(self, values):
+        """Values (n, channels, height, width) as maps in the layout `of_maps`."""
+        return values.mean(1, keepdim=True)
+
+    def known_range(self, dtype):
+        """The lowest and the highest value that this dtype stands for, or None."""
+        return (0, 255) if dtype in (np.uint8, torch.uint8) else None
 
     def restore(self, images):
         """Images (n, channels, height, width) in the user's layout.
 
-        Always floating point, so that differences of unsigned integers cannot wrap
-        around.
+        The answer is floating point for integer images too, so that differences of
+        unsigned integers cannot wrap around.
         """
         if not self.channels_first:
             images = images.movedim(1, -1)
         images = images.reshape(len(images), *self.shape)
         images = images.to(self.dtype)
         return images.numpy() if self.device is None else images.to(self.device)
+
+
+class RowLayout(Layout):
+    """How a row of numbers lies in the user's array: a map has a value per feature."""
+
+    kind = "rows"
+    has_places = False
+
+    def of_maps(self):
+        return self
+
+    def to_map(self, values):
+        return values
+
+    def known_range(self, dtype):
+        return None  # a feature of small whole numbers is no grey level
+
+
+def make_layout(image_shape, **fields):
+    """The layout of images or of rows; an image shape of one number means rows."""
+    kind = RowLayout if len(image_shape) == 1 else Layout
+    return kind(tuple(image_shape), **fields)
 
 
 class Images:
@@ -73,7 +109,7 @@ class Images:
 
     def __init__(self, data, image_shape, estimator_name):
         self.data = data
-        self.layout, self.image_shape = _find_layout(data, image_shape, estimator_name)
+        self.layout = _find_layout(data, image_shape, estimator_name)
 
     def __len__(self):
         return len(self.data)
@@ -111,7 +147,7 @@ class ValueRange(NamedTuple):
     low: torch.Tensor  # (channels, 1, 1) float64
     high: torch.Tensor  # (channels, 1, 1) float64
 
-    # Both are halved before they meet, because their sum or difference could overflow.
+    # The ends are halved first, because their sum or difference could overflow.
 
     @property
     def centre(self):
@@ -141,9 +177,8 @@ class ValueRange(NamedTuple):
                 "All images of X are constant and equal: there is nothing to learn. "
                 "Pass images that differ from each other."
             )
-        is_uint8 = images.data.dtype in (np.uint8, torch.uint8)
-        if is_uint8 and len(images.image_shape) > 1:  # of images, not of features
-            low, high = torch.zeros_like(low), torch.full_like(high, 255)
+        if known := images.layout.known_range(images.data.dtype):
+            low, high = (torch.full_like(low, value) for value in known)
         return cls(low[:, None, None], high[:, None, None])
 
     def to_network(self, images, device):
@@ -303,7 +338,7 @@ def _check_tensor(X, min_samples, estimator_name):
 
 
 def _find_layout(data, image_shape, estimator_name):
-    """Layout of one image of ``data`` and its image shape, as given or as found."""
+    """Layout of one image of ``data``, with the image shape as given or as found."""
     is_tensor = isinstance(data, torch.Tensor)
     shape = tuple(data.shape[1:])
     channels_first = is_tensor and len(shape) == 3
@@ -336,14 +371,14 @@ def _find_layout(data, image_shape, estimator_name):
         fits_float32 = data.dtype.itemsize <= (4 if data.is_floating_point() else 2)
     else:
         fits_float32 = np.result_type(data.dtype, np.float32) == np.float32
-    layout = Layout(
-        shape,
-        chw,
-        channels_first,
+    return make_layout(
+        image_shape,
+        shape=shape,
+        chw=chw,
+        channels_first=channels_first,
         device=data.device if is_tensor else None,
         dtype=torch.float32 if fits_float32 else torch.float64,
     )
-    return layout, image_shape
 
 
 def _to_chw(image_shape):

@@ -1,15 +1,17 @@
 # Authors: The sklearn-anogan developers
 # SPDX-License-Identifier: BSD-3-Clause
-"""Frozen networks in the form that the latent search wants, and how to call them.
+"""A model's networks on one device, in the form and the batches that round alike.
 
-The same image has to get the same bits alone and in any batch. The linear algebra
-underneath adds up numbers in an order that depends on the shape of a batch, on where a
-row starts in memory, and sometimes on the number of threads. So networks only ever get
-batches of a few fixed sizes, those that were seen to round alike, and the rows of
-matrices are aligned.
+The same image has to get the same bits alone and in any batch. Linear algebra libraries
+add up numbers in an order that depends on the shape of the batch, on where a row starts
+in memory, and sometimes on the number of threads. Therefore networks only get batches
+of a few fixed sizes, which were seen to round alike, and the rows of their matrices are
+aligned.
 """
 
 import copy
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import torch
@@ -17,10 +19,10 @@ from torch import nn
 from torch.nn.functional import linear, pad
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
-from ._devices import free_memory, intraop_threads
+from ._devices import exact_convolutions, free_memory, intraop_threads
 
-#: Numbers of images in a batch. Small ones are for the last images of a block. A GPU is
-#: not filled by less than one size, and its libraries round others differently.
+#: Sizes of batches. The small ones are for the last images of a block. A GPU has a
+#: single size: less does not fill it, and its libraries round other sizes differently.
 CPU_BATCHES = (8, 16, 32, 64)
 GPU_BATCHES = (512,)
 
@@ -31,11 +33,99 @@ _MEMORY_SHARE = 0.5
 _ALIGNMENT = 16
 
 
+@dataclass(frozen=True, eq=False)
+class FrozenNetworks:
+    """A model's networks on one device, and how to call them so that they round alike.
+
+    Attributes
+    ----------
+    generator, discriminator, encoder, recognizer : nn.Module or None
+        As `inference_form` makes them. None where the model has none.
+    latent_dim : int
+        Size of the latent code.
+    device : torch.device
+    n_threads : int or None
+        Threads of the CPU to call the networks with; None on other devices.
+    sizes : tuple of int
+        Sizes of batches, ascending.
+    """
+
+    generator: nn.Module
+    discriminator: nn.Module
+    encoder: nn.Module | None
+    recognizer: nn.Module | None
+    latent_dim: int
+    device: torch.device
+    n_threads: int | None = None
+    sizes: tuple = ()
+
+    @classmethod
+    def of(cls, model, device):
+        """Bring the networks of a `Model` to a device; no sizes are known yet."""
+        networks = (
+            None if network is None else inference_form(network, device)
+            for network in (
+                model.generator,
+                model.discriminator,
+                model.encoder,
+                model.recognizer,
+            )
+        )
+        return cls(*networks, model.latent_dim, device)
+
+    def measured(self):
+        """Find the batch sizes for as many threads as torch uses now."""
+        n_threads, sizes = find_exact_batches(self, fitting_batch(self))
+        return replace(self, n_threads=n_threads, sizes=sizes)
+
+    def limited_to(self, largest):
+        """The same networks with batches of ``largest`` images at most.
+
+        Below the smallest size that rounds alike, the last bits may change.
+        """
+        fitting = tuple(size for size in self.sizes if size <= largest)
+        return replace(self, sizes=fitting or (largest,))
+
+    @contextmanager
+    def rounding_alike(self):
+        """Use the measured number of threads, and exact convolutions, in the block."""
+        with intraop_threads(self.n_threads), exact_convolutions(self.device):
+            yield
+
+    def in_batches(self, function, inputs):
+        """Answers of a network for any number of inputs, in batches that round alike.
+
+        The last inputs are repeated where they do not fill a batch.
+        """
+        return torch.cat(
+            [
+                function(batch[padding(len(batch), self.sizes, batch.device)])[
+                    : len(batch)
+                ]
+                for batch in inputs.split(self.sizes[-1])
+            ]
+        )
+
+    def check_finite(self, answers):
+        """Refuse NaN and infinity among the networks' answers.
+
+        Raises
+        ------
+        FloatingPointError
+        """
+        if not answers.isfinite().all():
+            G, D = type(self.generator).__name__, type(self.discriminator).__name__
+            raise FloatingPointError(
+                f"{G} or {D} answered with NaN or infinity. Train networks whose "
+                "answers are finite for every latent code and image."
+            )
+
+
 def inference_form(network, device):
     """A frozen copy of a network on ``device``.
 
-    Batch norms are folded into the layers before them, and the linear layers' rows are
-    aligned. Convolutions keep their weights channels last, which is faster.
+    Batch norms are folded into the layers before them, and the rows of linear layers
+    are aligned. Convolutions keep their weights channels last, which is faster.
     """
     network = copy.deepcopy(network).to(device).eval()
     for module in list(network.modules()):
@@ -51,7 +141,7 @@ def inference_form(network, device):
 class AlignedLinear(nn.Linear):
     """A linear layer padded with zeros to sizes that are multiples of _ALIGNMENT.
 
-    Matrix products over rows of other lengths round a row differently depending on
+    In matrices with rows of other lengths, a row is rounded differently depending on
     where it starts in memory, and so on its place in the batch.
     """
 
@@ -70,14 +160,14 @@ class AlignedLinear(nn.Linear):
         return x if self.bias is None else x + self.bias
 
 
-def fitting_batch(generator, discriminator, codes, n_sharing=1):
-    """Most images that the networks can be given at once with the memory at hand.
+def fitting_batch(networks, n_workers=1):
+    """Most images that a batch can have with the memory at hand.
 
-    So many workers share the memory of the device.
+    The memory of the device is shared by ``n_workers`` workers.
     """
-    device = codes.device
-    n_bytes = _MEMORY_SHARE * free_memory(device) / n_sharing
-    n_fitting = max(1, n_bytes / _bytes_of_a_search(generator, discriminator, codes))
+    device = networks.device
+    n_bytes = _MEMORY_SHARE * free_memory(device) / n_workers
+    n_fitting = max(1, n_bytes / bytes_of_a_search(networks))
     largest = CPU_BATCHES[-1] if device.type == "cpu" else GPU_BATCHES[-1]
     while largest > n_fitting:
         largest //= 2
@@ -85,7 +175,7 @@ def fitting_batch(generator, discriminator, codes, n_sharing=1):
 
 
 @torch.enable_grad()
-def _bytes_of_a_search(generator, discriminator, codes):
+def bytes_of_a_search(networks):
     """Memory that autograd keeps for the gradient of one image."""
 
     def bytes_kept(n_images):
@@ -96,9 +186,11 @@ def _bytes_of_a_search(generator, discriminator, codes):
             n_bytes += tensor.nbytes
             return tensor
 
-        z = codes[:1].repeat(n_images, 1).requires_grad_()
+        shape = n_images, networks.latent_dim
+        z = torch.zeros(shape, dtype=torch.float32, device=networks.device)
+        z.requires_grad_()
         with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
-            discriminator.features(generator(z))
+            networks.discriminator.features(networks.generator(z))
         return n_bytes
 
     return max(1, bytes_kept(2) - bytes_kept(1))  # the weights are kept only once
@@ -110,79 +202,70 @@ def padding(n, sizes, device):
     return torch.arange(size, device=device).clamp(max=n - 1)
 
 
-def in_batches(network, inputs, sizes):
-    """Answers of a network for any number of inputs, in batches of ``sizes``."""
-    return torch.cat(
-        [
-            network(batch[padding(len(batch), sizes, batch.device)])[: len(batch)]
-            for batch in inputs.split(sizes[-1])
-        ]
-    )
-
-
 @torch.enable_grad()
-def find_exact_batches(
-    generator, discriminator, codes, largest, encoder=None, recognizer=None
-):
+def find_exact_batches(networks, largest):
     """Batch sizes with which the networks round as a single thread does.
 
-    Measured rather than assumed: the answers for some images and their gradients have
-    to come out with the same bits in batches of that size and at other places of the
-    batch.
+    The sizes are measured rather than assumed. The networks' answers for some images,
+    and the gradients, have to come out with the same bits in batches of that size and
+    at other places of the batch.
 
     Parameters
     ----------
-    generator, discriminator : modules
-        As `inference_form` makes them.
-    codes : tensor of shape (n, latent_dim)
-        Tells the device and the type of the numbers.
+    networks : FrozenNetworks
     largest : int
         Most images that memory has room for.
-    encoder, recognizer : modules or None
-        As `inference_form` makes them.
 
     Returns
     -------
     n_threads : int or None
-        None for as many threads as there are now, 1 if no size rounds alike with these.
+        As many threads as torch uses now, or 1 if no size rounds alike with these; None
+        for devices other than the CPU.
     sizes : tuple of int
         Ascending.
     """
-    if codes.device.type != "cpu":
+    if networks.device.type != "cpu":
         return None, (min(largest, GPU_BATCHES[-1]),)
     sizes = tuple(size for size in CPU_BATCHES if size <= largest)
     if not sizes:
         return 1, (largest,)
     rng = torch.Generator().manual_seed(0)
-    z = 2 * torch.rand(CPU_BATCHES[-1], codes.shape[1], generator=rng).to(codes) - 1
-
-    def answers(rows):
-        z_rows = z[rows].requires_grad_()
-        G_z = generator(z_rows)
-        f = discriminator.features(G_z)
-        loss = (G_z - 0.5).abs().sum() + (f - 0.5).abs().sum()
-        (gradient,) = torch.autograd.grad(loss, z_rows)
-        found = [gradient, G_z, f]
-        if encoder is not None:
-            found.append(encoder(G_z.detach()))
-        if recognizer is not None:
-            found.append(recognizer(f.detach()))
-            found.append(recognizer.transformations[-1](G_z.detach()))
-        return torch.cat([a.detach().flatten(1) for a in found], 1)
-
+    shape = CPU_BATCHES[-1], networks.latent_dim
+    z = 2 * torch.rand(shape, generator=rng, dtype=torch.float32) - 1
     rows = torch.arange(len(z))
     with intraop_threads(1):
-        wanted = torch.cat([*map(answers, rows.split(CPU_BATCHES[0]))]).flip(0)
-    for n_threads in (None, 1):
+        wanted = [_answers(networks, z[batch]) for batch in rows.split(CPU_BATCHES[0])]
+    wanted = torch.cat(wanted).flip(0)
+    for n_threads in (torch.get_num_threads(), 1):
         with intraop_threads(n_threads):
             exact = [
                 size
                 for size in sizes
-                if wanted.equal(torch.cat([*map(answers, rows.flip(0).split(size))]))
+                if wanted.equal(
+                    torch.cat(
+                        [_answers(networks, z[b]) for b in rows.flip(0).split(size)]
+                    )
+                )
             ]
         if exact:
             return n_threads, tuple(exact)
     return 1, sizes[:1]
+
+
+def _answers(networks, z):
+    """All that the networks tell of some codes, and a gradient, in one row for each."""
+    z = z.requires_grad_()
+    G_z = networks.generator(z)
+    f = networks.discriminator.features(G_z)
+    loss = (G_z - 0.5).abs().sum() + (f - 0.5).abs().sum()
+    (gradient,) = torch.autograd.grad(loss, z)
+    found = [gradient, G_z, f]
+    if networks.encoder is not None:
+        found.append(networks.encoder(G_z.detach()))
+    if networks.recognizer is not None:
+        found.append(networks.recognizer(f.detach()))
+        found.append(networks.recognizer.transformations[-1](G_z.detach()))
+    return torch.cat([answer.detach().flatten(1) for answer in found], 1)
 
 
 def _fold_batch_norms(layers):

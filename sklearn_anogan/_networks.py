@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Generator, discriminator and encoder: DCGAN for images of any size, dense for rows.
 
-Generators and discriminators keep a contract, which a user's own classes must keep::
+Generators and discriminators keep this contract, and a user's own classes have to::
 
     generator = Generator(
         latent_dim=..., n_channels=..., height=..., width=..., n_filters=...
@@ -25,6 +25,7 @@ convolutional generative adversarial networks", 2016, :doi:`10.48550/arXiv.1511.
 import copy
 import inspect
 from math import prod
+from typing import NamedTuple
 
 import torch
 from torch import nn
@@ -115,7 +116,7 @@ class Discriminator(nn.Module):
 
 
 class Encoder(nn.Module):
-    """Encoder of images or rows: built like the discriminators, but it ends in a code.
+    """Encoder of images: built like `Discriminator`, but it ends in a latent code.
 
     Parameters
     ----------
@@ -124,38 +125,24 @@ class Encoder(nn.Module):
     n_channels, height, width : int
         Shape of the images.
     n_filters : int
-        As of `Discriminator`, or of `DenseDiscriminator` for rows.
+        As of `Discriminator`.
     is_bounded : bool
         Whether codes lie in [-1, 1].
     """
 
     def __init__(self, latent_dim, n_channels, height, width, n_filters, is_bounded):
         super().__init__()
-        if height == width == 1:
-            n_units = 4 * n_filters
-            layers = [nn.Flatten()]
-            for n_in, n_out in [(n_channels, n_units), (n_units, n_units)]:
-                layers += [
-                    nn.Linear(n_in, n_out, bias=False),
-                    nn.BatchNorm1d(n_out),
-                    nn.LeakyReLU(0.2),
-                ]
-            n_last = n_units
-        else:
-            sizes = _sizes_inwards(height, width)
-            widths = [n_channels, *_widths(n_filters, len(sizes) - 1)]
-            layers = []
-            for i, size in enumerate(sizes[:-1]):
-                layers += [
-                    nn.Conv2d(widths[i], widths[i + 1], **_halving(size), bias=False),
-                    nn.BatchNorm2d(widths[i + 1]),
-                    nn.LeakyReLU(0.2),
-                ]
-            layers.append(nn.Flatten())
-            n_last = widths[-1] * prod(sizes[-1])
-        layers.append(nn.Linear(n_last, latent_dim))
-        if is_bounded:
-            layers.append(nn.Tanh())
+        sizes = _sizes_inwards(height, width)
+        widths = [n_channels, *_widths(n_filters, len(sizes) - 1)]
+        layers = []
+        for i, size in enumerate(sizes[:-1]):
+            layers += [
+                nn.Conv2d(widths[i], widths[i + 1], **_halving(size), bias=False),
+                nn.BatchNorm2d(widths[i + 1]),
+                nn.LeakyReLU(0.2),
+            ]
+        layers.append(nn.Flatten())
+        layers += _to_code(widths[-1] * prod(sizes[-1]), latent_dim, is_bounded)
         self.layers = nn.Sequential(*layers)
 
     def forward(self, x):
@@ -168,24 +155,22 @@ class Recognizer(nn.Module):
     Parameters
     ----------
     features_shape : tuple
-        Of the features of one image.
+        Shape of the features of one image.
     transformations : list of nn.Module
-        What it tells apart, see `_transformations`. Of a single one there is nothing to
-        tell, and nothing to learn.
+        The transformations to tell apart, see `_transformations`.
     n_units : int
-        In the hidden layer.
+        Units of the hidden layer.
     """
 
     def __init__(self, features_shape, transformations, n_units=256):
         super().__init__()
         self.transformations = nn.ModuleList(transformations)
-        layers = [
+        self.layers = nn.Sequential(
             nn.Flatten(),
             nn.Linear(prod(features_shape), n_units),
             nn.LeakyReLU(0.2),
             nn.Linear(n_units, len(transformations)),
-        ]
-        self.layers = nn.Sequential(*layers if len(transformations) > 1 else [])
+        )
 
     def forward(self, features):
         return self.layers(features)  # (n, ...) -> (n, n_transformations) logits
@@ -254,6 +239,64 @@ class DenseDiscriminator(nn.Module):
 
     def forward(self, x):
         return self.head(self.features(x)).squeeze(1)  # (n, n_features, 1, 1) -> (n,)
+
+
+class DenseEncoder(nn.Module):
+    """Encoder of rows: two hidden layers of ``4 * n_filters`` units, then a code.
+
+    Parameters
+    ----------
+    latent_dim : int
+        Size of the latent code z.
+    n_channels, height, width : int
+        Number of features, 1, 1.
+    n_filters : int
+        A quarter of the units in each hidden layer.
+    is_bounded : bool
+        Whether codes lie in [-1, 1].
+    """
+
+    def __init__(self, latent_dim, n_channels, height, width, n_filters, is_bounded):
+        super().__init__()
+        n_in, n_units = n_channels * height * width, 4 * n_filters
+        layers = [nn.Flatten()]
+        for n_inputs in (n_in, n_units):
+            layers += [
+                nn.Linear(n_inputs, n_units, bias=False),
+                nn.BatchNorm1d(n_units),
+                nn.LeakyReLU(0.2),
+            ]
+        layers += _to_code(n_units, latent_dim, is_bounded)
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, x):
+        return self.layers(x)  # (n, n_features, 1, 1) -> (n, latent_dim)
+
+
+class BuiltIn(NamedTuple):
+    """The built-in networks for one kind of data."""
+
+    generator: type
+    discriminator: type
+    encoder: type
+
+
+#: Kind of the data, see `_images.Layout` -> its networks.
+BUILT_IN = {
+    "images": BuiltIn(Generator, Discriminator, Encoder),
+    "rows": BuiltIn(DenseGenerator, DenseDiscriminator, DenseEncoder),
+}
+
+
+def sample_prior(n, latent_prior, latent_dim, *, device="cpu", rng=None):
+    """Draw n latent codes from U(-1, 1) or N(0, 1), float32.
+
+    ``rng`` is a torch.Generator. None means torch's own random state.
+    """
+    z = torch.empty(n, latent_dim, device=device, dtype=torch.float32)
+    if latent_prior == "uniform":
+        return z.uniform_(-1, 1, generator=rng)
+    return z.normal_(generator=rng)
 
 
 def check_network_class(name, network, keywords):
@@ -339,6 +382,12 @@ def _sizes_inwards(height, width):
         h, w = sizes[-1]
         sizes.append(((h + 1) // 2, (w + 1) // 2))
     return sizes
+
+
+def _to_code(n_in, latent_dim, is_bounded):
+    """The last layers of an encoder."""
+    bound = [nn.Tanh()] if is_bounded else []
+    return [nn.Linear(n_in, latent_dim), *bound]
 
 
 def _widths(n_filters, n_layers):

@@ -14,6 +14,7 @@ from sklearn.base import (
     _fit_context,
     clone,
 )
+from sklearn.utils import Bunch
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import (
     assert_all_finite,
@@ -22,8 +23,7 @@ from sklearn.utils.validation import (
 )
 from tqdm import tqdm
 
-from ._detector import AnoGANDetector
-from ._shared import (
+from ._base import (
     MOST_HELD_OUT,
     ImageDetectorMixin,
     hold_out,
@@ -31,6 +31,9 @@ from ._shared import (
     threshold,
     unchanged_on_failure,
 )
+from ._calibration import Calibration
+from ._detector import AnoGANDetector
+from ._plain import count, expect
 
 __all__ = ["PatchDetector"]
 
@@ -49,39 +52,44 @@ class PatchDetector(ImageDetectorMixin, MetaEstimatorMixin, BaseEstimator):
     Parameters
     ----------
     detector : outlier detector, default=None
-        Any with `score_samples`; it gets patches as rows, flattened with the channels
-        last. Where it has a parameter ``image_shape`` that is None, that is set to
-        theirs; a parameter ``random_state`` that is None is drawn from ours. None
-        stands for an :class:`AnoGANDetector`.
+        Any detector with `score_samples`. Patches are given to the detector as rows,
+        flattened with the channels last. If the detector has a parameter
+        ``image_shape`` that is None, the parameter is set to the shape of the patches.
+        A parameter ``random_state`` that is None is drawn from the `random_state` given
+        here. None stands for an :class:`AnoGANDetector`.
 
     patch_shape : int or tuple (height, width), default=32
         Size of a patch.
 
     stride : int or tuple (down, right), default=None
-        Pixels from a patch that is scored to the next one, at most `patch_shape`. The
-        last ones end at the edge of the image wherever that is. None for half a patch.
+        Pixels from a scored patch to the next one, at most `patch_shape`. The last
+        patch of a row or column ends at the edge of the image. None for half a patch.
 
     n_patches : int, default=10000
-        Patches to fit the detector to. Every place in all the images is as likely.
+        Number of patches that the detector is fitted to. Every place in all the images
+        is equally likely.
 
     aggregation : {"max", "mean"} or float in (0, 1], default="max"
-        How patches make up the score of an image: by the most abnormal one, by their
-        mean, or by this quantile of how abnormal they are.
+        How the scores of patches make up the score of an image: "max" takes the most
+        abnormal patch, "mean" the mean of all patches, and a number q the patch that is
+        more abnormal than a share q of the patches.
 
     downsampling : int, default=1
-        Patches are shrunk by this factor before the detector gets them, to the means of
-        so many by so many pixels. `patch_shape`, of which it is a divisor, and `stride`
-        stay in pixels of the image: a detector sees more of its surroundings, and with
-        them of large defects, at the same cost.
+        Patches are shrunk by this factor before the detector gets them: blocks of
+        ``downsampling`` x ``downsampling`` pixels are replaced by their means. A patch
+        then covers more of the image, and so more of a large defect, at the same cost.
+        `patch_shape` and `stride` stay in pixels of the image; `patch_shape` must be a
+        multiple of `downsampling`.
 
     contamination : "auto" or float in (0, 0.5], default="auto"
-        Share of the images of `fit` that lie beyond the threshold of `predict`, in a
-        sample of 1000 of them if there are more. "auto" takes these images as normal
-        and allows for 5 % false alarms among a tenth of them, at least 10, of which no
-        patches are drawn; fewer than 40 images all serve for both.
+        Share of the images of `fit` that lie beyond the threshold of `predict`; of
+        more than 1000 images, a sample of 1000 is scored for this. "auto" takes the
+        images as normal and allows for 5 % false alarms. The threshold then comes from
+        held-out images, a tenth of all and at least 10, from which no patches are drawn
+        for training. Fewer than 40 images all serve for both.
 
     verbose : int, default=0
-        With 1, scoring shows a progress bar. That of `detector` is its own matter.
+        With 1, scoring shows a progress bar. `detector` has a parameter of its own.
 
     random_state : int, RandomState instance or None, default=None
         Decides the places of the patches.
@@ -97,6 +105,9 @@ class PatchDetector(ImageDetectorMixin, MetaEstimatorMixin, BaseEstimator):
     offset_ : float
         Threshold on the raw scores: ``decision_function = score_samples - offset_``.
 
+    calibration_ : object
+        Scores of the held-out images, and the parameters that they were scored with.
+
     n_features_in_ : int
         Numbers in a row; only for rows.
 
@@ -109,13 +120,16 @@ class PatchDetector(ImageDetectorMixin, MetaEstimatorMixin, BaseEstimator):
 
     Notes
     -----
-    X is an array (n, height, width) or (n, height, width, channels), a memory map
-    likewise, a tensor (n, channels, height, width) or (n, height, width), or a list of
-    such images without the n, which may have different sizes. All have the same number
-    of channels, and none is smaller than a patch. Patches are read one block after the
-    other, so that memory does not grow with the images.
+    X is one of:
 
-    A two-dimensional X holds rows of numbers. They have no patches and go to the
+    - an array or memory map (n, height, width) or (n, height, width, channels);
+    - a tensor (n, channels, height, width) or (n, height, width);
+    - a list of images without the n, which may have different sizes.
+
+    All images have the same number of channels, and none is smaller than a patch.
+    Patches are read block by block, so that memory does not grow with the images.
+
+    A two-dimensional X holds rows of numbers. Rows have no patches and go to the
     detector as they are.
 
     References
@@ -142,7 +156,6 @@ class PatchDetector(ImageDetectorMixin, MetaEstimatorMixin, BaseEstimator):
     (40, 60)
     """
 
-    #: Those that decide which patches make up a score.
     _search_parameters = ("patch_shape", "stride", "aggregation", "downsampling")
 
     _threshold_parameters = ("patch_shape", "aggregation", "downsampling")
@@ -209,10 +222,10 @@ class PatchDetector(ImageDetectorMixin, MetaEstimatorMixin, BaseEstimator):
         Raises
         ------
         ValueError, TypeError
-            If X holds no images, images smaller than a patch, of different numbers of
-            channels, or with NaN or infinity where a patch was drawn; if `patch_shape`
-            or `stride` are no sizes, or there would be gaps between the patches. What
-            else the detector raises.
+            If X holds no images, images smaller than a patch, images of different
+            numbers of channels, or NaN or infinity where a patch was drawn; if
+            `patch_shape` or `stride` are no sizes, or there would be gaps between the
+            patches. Errors of the detector are passed on.
 
         Examples
         --------
@@ -252,9 +265,12 @@ class PatchDetector(ImageDetectorMixin, MetaEstimatorMixin, BaseEstimator):
             }
         )
         self.detector_ = detector.fit(rows)
-        scores = self._of_held_out = self._score(images, held_out)
-        self._has_held_out = len(held_out) < len(images)
-        self._remember_parameters()
+        scores = self._score(images, held_out)
+        self.calibration_ = Calibration(
+            held_out={"score": scores},
+            is_held_out=len(held_out) < len(images),
+            parameters=self._calibrated_parameters(),
+        )
         if self.contamination != "auto":
             of_all = rng.permutation(len(images))[:MOST_HELD_OUT]
             scores = self._score(images, of_all)
@@ -279,8 +295,8 @@ class PatchDetector(ImageDetectorMixin, MetaEstimatorMixin, BaseEstimator):
         NotFittedError
             If `fit` has not been called. Like the other errors, in every method.
         ValueError, TypeError
-            If X holds no images, images smaller than a patch, of another number of
-            channels than in `fit`, or with NaN or infinity.
+            If X holds no images, images smaller than a patch, images of another number
+            of channels than in `fit`, or NaN or infinity.
 
         Examples
         --------
@@ -303,20 +319,20 @@ class PatchDetector(ImageDetectorMixin, MetaEstimatorMixin, BaseEstimator):
     def anomaly_map(self, X):
         """Show where images are anomalous.
 
-        The maps of overlapping patches are blended with weights that fall off towards
-        the patches' edges. Where the detector has no `anomaly_map`, the map of a patch
-        is minus its score, everywhere.
+        The maps of overlapping patches are blended, with weights that fall off towards
+        the edges of a patch. If the detector has no `anomaly_map`, the map of a patch
+        is minus the score of the patch in every pixel.
 
         Parameters
         ----------
         X : array-like or list of n images
-            In one of the forms of the Notes. Rows only if the detector has maps.
+            In one of the forms of the Notes; rows only if the detector has maps.
 
         Returns
         -------
         maps : list of n ndarrays (height, width), or ndarray (n, height, width)
-            An array if X is one. In the units of the detector's maps or scores; the
-            higher, the more abnormal.
+            An array if X is an array. In the units of the detector's maps or scores;
+            the higher, the more abnormal.
 
         Examples
         --------
@@ -337,55 +353,79 @@ class PatchDetector(ImageDetectorMixin, MetaEstimatorMixin, BaseEstimator):
         images = self._check_images(X, reset=False)
         if not isinstance(images, _Images):
             return self.detector_.anomaly_map(images)
-        shapes = [images.shape(i)[:2] for i in range(len(images))]
-        if images.is_list:
-            maps = [np.zeros(shape, images.dtype) for shape in shapes]
-        else:
-            maps = np.zeros((len(images), *shapes[0]), images.dtype)
-        patch_shape, stride = self._sizes()
-        window = [np.hanning(side + 2)[1:-1] for side in patch_shape]
-        patch_window = np.outer(*window).astype(images.dtype)
+        maps = _StitchedMaps(images, *self._sizes())
         for places, answers in self._answers(images, range(len(images)), self._maps_of):
-            for (i, *corner), patch_map in zip(places, answers, strict=True):
-                enlarged = _enlarge(patch_map, self.downsampling)
-                maps[i][_window_at(corner, patch_shape)] += patch_window * enlarged
-        for one in maps:
-            for axis in (0, 1):
-                weights = np.zeros(one.shape[axis], one.dtype)
-                for begin in _begins(len(weights), patch_shape[axis], stride[axis]):
-                    weights[begin : begin + patch_shape[axis]] += window[axis]
-                one /= np.expand_dims(weights, 1 - axis)
-        return maps
+            maps.add(places, answers, self.downsampling)
+        return maps.blended()
+
+    def explain(self, X):
+        """Tell scores and maps of images, with a single look at each patch.
+
+        Parameters
+        ----------
+        X : array-like or list of n images
+            In one of the forms of the Notes; rows only if the detector has maps.
+
+        Returns
+        -------
+        explanation : Bunch
+            ``scores`` and ``maps``, as `score_samples` and `anomaly_map` answer.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from sklearn.ensemble import IsolationForest
+        >>> from sklearn_anogan import PatchDetector
+        >>> images = np.random.RandomState(0).normal(size=(2, 40, 60))
+        >>> detector = PatchDetector(
+        ...     IsolationForest(), patch_shape=8, n_patches=500, random_state=0
+        ... ).fit(images)
+        >>> found = detector.explain(images)
+        >>> found.scores.shape, found.maps.shape
+        ((2,), (2, 40, 60))
+        """
+        check_is_fitted(self)
+        self._validate_params()
+        images = self._check_images(X, reset=False)
+        if not isinstance(images, _Images):
+            scores, maps = self._scores_and_maps_of(images)
+            return Bunch(scores=scores, maps=maps)
+        index = range(len(images))
+        losses, maps = _PatchLosses(index), _StitchedMaps(images, *self._sizes())
+        blocks = self._answers(images, index, self._scores_and_maps_of)
+        for places, (scores, patch_maps) in blocks:
+            losses.add(places, scores)
+            maps.add(places, patch_maps, self.downsampling)
+        return Bunch(scores=losses.joined(self.aggregation), maps=maps.blended())
 
     def _maps_of(self, rows):
         if hasattr(self.detector_, "anomaly_map"):
             return np.asarray(self.detector_.anomaly_map(rows))
         return -self.detector_.score_samples(rows)[:, None, None]
 
+    def _scores_and_maps_of(self, rows):
+        if hasattr(self.detector_, "explain"):
+            found = self.detector_.explain(rows)
+            return found.scores, np.asarray(found.maps)
+        scores = self.detector_.score_samples(rows)
+        if hasattr(self.detector_, "anomaly_map"):
+            return scores, np.asarray(self.detector_.anomaly_map(rows))
+        return scores, -scores[:, None, None]
+
     def _score(self, images, index):
         """Scores of the images at ``index``."""
         if not isinstance(images, _Images):
             rows = images[index]
             return np.asarray(self.detector_.score_samples(rows), dtype=np.float64)
-        losses = {i: [] for i in index}
+        losses = _PatchLosses(index)
         for places, scores in self._answers(
             images, index, self.detector_.score_samples
         ):
-            for (i, _, _), score in zip(places, scores, strict=True):
-                losses[i].append(-float(score))
-        level = {"max": 1.0}.get(self.aggregation, self.aggregation)
-        return -np.array(
-            [
-                np.mean(losses[i])
-                if level == "mean"
-                else np.quantile(losses[i], level, method="higher")
-                for i in index
-            ],
-            dtype=np.float64,
-        )
+            losses.add(places, scores)
+        return losses.joined(self.aggregation)
 
     def _held_out_scores(self):
-        return self._of_held_out
+        return self.calibration_.held_out["score"]
 
     def _answers(self, images, index, method):
         """Blocks of places (image, top, left), with the detector's answers for them."""
@@ -456,6 +496,114 @@ class PatchDetector(ImageDetectorMixin, MetaEstimatorMixin, BaseEstimator):
                 f"fitted to images of {self.n_channels_}."
             )
         return images
+
+
+class _PatchLosses:
+    """Losses of patches, joined to the scores of their images.
+
+    Parameters
+    ----------
+    index : sequence of int
+        The images.
+    """
+
+    def __init__(self, index):
+        self.losses = {i: [] for i in index}
+
+    def add(self, places, scores):
+        """Add the scores of patches at places (image, top, left)."""
+        for (i, _, _), score in zip(places, scores, strict=True):
+            self.losses[i].append(-float(score))
+
+    def joined(self, aggregation):
+        """Scores (n,) of the images."""
+        if aggregation == "mean":
+            losses = [np.mean(each) for each in self.losses.values()]
+        else:
+            level = 1.0 if aggregation == "max" else aggregation
+            losses = [
+                np.quantile(each, level, method="higher")
+                for each in self.losses.values()
+            ]
+        return -np.array(losses, dtype=np.float64)
+
+
+class _StitchedMaps:
+    """Maps of patches, blended into maps of the images.
+
+    Parameters
+    ----------
+    images : _Images
+    patch_shape, stride : tuples of two int
+    """
+
+    def __init__(self, images, patch_shape, stride):
+        shapes = [images.shape(i)[:2] for i in range(len(images))]
+        if images.is_list:
+            self.maps = [np.zeros(shape, images.dtype) for shape in shapes]
+        else:
+            self.maps = np.zeros((len(images), *shapes[0]), images.dtype)
+        self.patch_shape, self.stride = patch_shape, stride
+        self.window = [np.hanning(side + 2)[1:-1] for side in patch_shape]
+        self.patch_window = np.outer(*self.window).astype(images.dtype)
+
+    def add(self, places, patch_maps, downsampling):
+        """Add the maps of shrunk patches at places (image, top, left)."""
+        for (i, *corner), patch_map in zip(places, patch_maps, strict=True):
+            enlarged = _enlarge(patch_map, downsampling)
+            window = _window_at(corner, self.patch_shape)
+            self.maps[i][window] += self.patch_window * enlarged
+
+    def blended(self):
+        """The maps, once all patches are in."""
+        for one in self.maps:
+            for axis in (0, 1):
+                weights = np.zeros(one.shape[axis], one.dtype)
+                side, stride = self.patch_shape[axis], self.stride[axis]
+                for begin in _begins(len(weights), side, stride):
+                    weights[begin : begin + side] += self.window[axis]
+                one /= np.expand_dims(weights, 1 - axis)
+        return self.maps
+
+
+def to_plain(detector):
+    """What a detector has learned for JSON, and its tensors by name.
+
+    The detector inside is not among it.
+    """
+    calibration, tensors = detector.calibration_.to_plain()
+    plain = {"calibration": calibration}
+    if hasattr(detector, "n_channels_"):
+        plain["n_channels_"] = int(detector.n_channels_)
+    return plain, tensors
+
+
+def restore(detector, plain, tensors, parameters, inner):
+    """Give a new detector what another one has learned; takes out the tensors.
+
+    Parameters
+    ----------
+    detector : PatchDetector
+    plain, tensors
+        Of `to_plain`.
+    parameters : dict
+        Parameters of the fit, see `Calibration`.
+    inner : detector
+        Fitted to the patches.
+
+    Raises
+    ------
+    Exception
+        Of any kind, if the plain form does not fit together.
+    """
+    detector._validate_params()
+    expect("parameters of fit", {*parameters}, {*detector._calibrated_parameters()})
+    if "n_channels_" in plain:
+        detector.n_channels_ = count(plain["n_channels_"])
+    detector.detector_ = inner
+    detector.calibration_ = Calibration.from_plain(
+        plain["calibration"], tensors, parameters, {"score": {}}
+    )
 
 
 class _Images:
@@ -545,9 +693,9 @@ def _draw_patches(images, index, patch_shape, downsampling, n_patches, rng):
     )
     patches = np.empty((n_patches, *small, images.n_channels), dtype)
     drawn = 0
-    for i, (n_down, n_right), count in zip(index, free, counts, strict=True):
+    for i, (n_down, n_right), n_here in zip(index, free, counts, strict=True):
         image = images[i]
-        corners = rng.randint((n_down, n_right), size=(count, 2))
+        corners = rng.randint((n_down, n_right), size=(n_here, 2))
         for corner in corners:
             patch = image[_window_at(corner, patch_shape)][np.newaxis]
             images.check_finite(patch, [i])

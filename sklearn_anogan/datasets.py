@@ -9,7 +9,7 @@ from scipy.ndimage import gaussian_filter, gaussian_filter1d
 from sklearn.utils import Bunch
 from sklearn.utils._param_validation import Interval, validate_params
 
-from ._shared import own_random_state
+from ._base import own_random_state
 
 __all__ = ["make_retina"]
 

@@ -1,4 +1,5 @@
 import os
+from dataclasses import replace
 
 # Before scikit-learn and SciPy are imported: scikit-learn's array API checks need it.
 os.environ.setdefault("SCIPY_ARRAY_API", "1")
@@ -12,7 +13,8 @@ from sklearn.datasets import load_digits
 from sklearn_anogan import AnoGANDetector
 from sklearn_anogan._images import TrainingImages, ValueRange, check_images
 from sklearn_anogan._networks import Discriminator, Generator
-from sklearn_anogan._training import train_gan
+from sklearn_anogan._search._searcher import Searcher
+from sklearn_anogan._training import TrainingSettings, train_gan
 
 
 def pytest_collection_modifyitems(items):
@@ -79,30 +81,52 @@ def dataset(zeros):
     return TrainingImages(images, ValueRange.measure(images), "cpu")
 
 
-def train_briefly(dataset, generator=Generator, discriminator=Discriminator, **changes):
+#: Settings of a small GAN's training of two epochs.
+BRIEFLY = TrainingSettings(
+    generator=Generator,
+    discriminator=Discriminator,
+    latent_dim=6,
+    latent_prior="uniform",
+    n_filters=4,
+    adversarial_loss="bce",
+    ema_decay=0.0,
+    self_supervision=0.0,
+    max_epochs=2,
+    batch_size=50,
+    lr=2e-4,
+    mixed_precision=False,
+    callbacks=(),
+    device="cpu",
+)
+
+
+@pytest.fixture
+def brief_settings():
+    return BRIEFLY
+
+
+def train_briefly(dataset, *, seed=0, start=None, checkpoint=None, **changes):
     """Train a small GAN for two epochs, or with other settings."""
-    settings = {
-        "latent_dim": 6,
-        "latent_prior": "uniform",
-        "n_filters": 4,
-        "adversarial_loss": "bce",
-        "ema_decay": 0.0,
-        "self_supervision": 0.0,
-        "max_epochs": 2,
-        "batch_size": 50,
-        "lr": 2e-4,
-        "mixed_precision": False,
-        "callbacks": [],
-        "device": "cpu",
-        "verbose": 0,
-        "seed": 0,
-    }
-    return train_gan(dataset, generator, discriminator, **(settings | changes))
+    settings = replace(BRIEFLY, **changes)
+    return train_gan(dataset, settings, seed=seed, start=start, checkpoint=checkpoint)
 
 
 @pytest.fixture
 def train():
     return train_briefly
+
+
+@pytest.fixture
+def searched(monkeypatch):
+    """Numbers of images in the latent searches so far, one number a search."""
+    numbers, search = [], Searcher.search
+
+    def counting(self, x):
+        numbers.append(len(x))
+        return search(self, x)
+
+    monkeypatch.setattr(Searcher, "search", counting)
+    return numbers
 
 
 @pytest.fixture

@@ -1,13 +1,16 @@
 import copy
 import re
 from concurrent.futures import ThreadPoolExecutor
+from weakref import WeakKeyDictionary
 
 import joblib
 import numpy as np
 import pytest
 import torch
 
-from sklearn_anogan import AnoGANDetector, _blocks, _inference
+from sklearn_anogan import AnoGANDetector, _inference
+from sklearn_anogan._search import _blocks
+from sklearn_anogan._search._searcher import Searcher
 
 
 @pytest.fixture(scope="module")
@@ -28,18 +31,31 @@ def small_blocks(monkeypatch):
 
 
 class OutOfMemory:
-    """`invert` that fails with more than so many searches side by side."""
+    """Searches fail with more than so many images side by side."""
 
     def __init__(self, monkeypatch, n_fitting, error):
         self.n_fitting, self.error, self.calls = n_fitting, error, []
-        self.invert = _blocks.invert
-        monkeypatch.setattr(_blocks, "invert", self)
+        self.limits = WeakKeyDictionary()
+        self.limited_to, self.search = Searcher.limited_to, Searcher.search
+        monkeypatch.setattr(
+            Searcher, "limited_to", lambda *args: self.limit_and_remember(*args)
+        )
+        monkeypatch.setattr(
+            Searcher, "search", lambda *args: self.search_or_fail(*args)
+        )
 
-    def __call__(self, G, D, candidates, x, *, largest_batch, **settings):
-        self.calls.append((len(x), largest_batch))
-        if largest_batch > self.n_fitting:
+    def limit_and_remember(self, searcher, largest):
+        limited = self.limited_to(searcher, largest)
+        self.limits[limited] = largest
+        return limited
+
+    def search_or_fail(self, searcher, x):
+        largest = self.limits[searcher]
+        assert searcher.networks.sizes[-1] <= largest
+        self.calls.append((len(x), largest))
+        if largest > self.n_fitting:
             raise self.error
-        return self.invert(G, D, candidates, x, largest_batch=largest_batch, **settings)
+        return self.search(searcher, x)
 
 
 OUT_OF_MEMORY = [
@@ -89,6 +105,12 @@ def test_other_errors_speak_for_themselves(detector, images, monkeypatch):
     assert len(memory.calls) == 1
 
 
+def networks_of(detector):
+    """The detector's networks on the CPU, as its search uses them."""
+    searchers, settings, _ = detector._search()
+    return searchers.make(torch.device("cpu"), settings).networks
+
+
 def test_batches_fit_the_memory_at_hand(detector, images, monkeypatch):
     scores = detector.score_samples(images)
     memory = OutOfMemory(monkeypatch, 64, None)
@@ -96,8 +118,8 @@ def test_batches_fit_the_memory_at_hand(detector, images, monkeypatch):
     assert {batch for _, batch in memory.calls} == {64}
 
     memory.calls.clear()
-    G, D, candidates = detector._search_on(torch.device("cpu"))
-    n_bytes = _inference._bytes_of_a_search(G, D, candidates.z)
+    networks = networks_of(detector)
+    n_bytes = _inference.bytes_of_a_search(networks)
     monkeypatch.setattr(_inference, "free_memory", lambda device: 2 * 20 * n_bytes)
     np.testing.assert_array_equal(detector.score_samples(images), scores)
     assert {batch for _, batch in memory.calls} == {16}
@@ -105,7 +127,8 @@ def test_batches_fit_the_memory_at_hand(detector, images, monkeypatch):
         detector.score_samples(images)
     assert memory.calls[-1][1] == 8
     # Nor does the first look at the networks take more.
-    assert _inference.fitting_batch(G, D, candidates.z) == 16
+    assert _inference.fitting_batch(networks) == 16
+    assert networks.measured().sizes[-1] <= 16
 
 
 def test_bytes_of_a_search():
@@ -115,8 +138,7 @@ def test_bytes_of_a_search():
         images = np.random.RandomState(0).normal(size=(70, size, size))
         settings = {"latent_dim": 4, "n_filters": 8, "n_candidates": 1}
         detector = AnoGANDetector(**settings, max_epochs=1, search_steps=0).fit(images)
-        G, D, candidates = detector._search_on(torch.device("cpu"))
-        n_bytes[size] = _inference._bytes_of_a_search(G, D, candidates.z)
+        n_bytes[size] = _inference.bytes_of_a_search(networks_of(detector))
         assert n_bytes[size] >= 4 * (size**2 + 8 * (size / 2) ** 2)
     assert 3 < n_bytes[32] / n_bytes[16] < 6
 
@@ -128,21 +150,21 @@ def test_images_are_read_as_they_are_needed(detector, images, monkeypatch, n_job
     X = np.resize(images, (30 * 64, 8, 8))
     n_read, most_ahead = [0], [0]
     read = type(detector._check_images(X, reset=False)).read
-    invert = _blocks.invert
+    search = Searcher.search
     n_done = [0]
 
     def counting_read(self, index):
         n_read[0] += len(index)
         return read(self, index)
 
-    def counting_invert(G, D, candidates, x, **settings):
+    def counting_search(self, x):
         most_ahead[0] = max(most_ahead[0], n_read[0] - n_done[0])
-        found = invert(G, D, candidates, x, **settings)
+        found = search(self, x)
         n_done[0] += len(x)
         return found
 
     monkeypatch.setattr("sklearn_anogan._images.Images.read", counting_read)
-    monkeypatch.setattr(_blocks, "invert", counting_invert)
+    monkeypatch.setattr(Searcher, "search", counting_search)
     with joblib.parallel_config(backend="threading", n_jobs=n_jobs):
         detector.score_samples(X)
     assert n_done[0] == len(X)
@@ -161,14 +183,21 @@ def test_threads_change_no_bit(detector, images, n_jobs):
 
 def test_threads_share_the_cores(detector, images, monkeypatch):
     """Workers in threads never use more cores than one would."""
+    # On some machine, only a single thread might round alike.
+    monkeypatch.setattr(
+        _inference,
+        "find_exact_batches",
+        lambda networks, largest: (torch.get_num_threads(), _inference.CPU_BATCHES),
+    )
+    detector = copy.deepcopy(detector)  # of which nothing is measured yet
     seen = []
-    invert = _blocks.invert
+    search = Searcher.search
 
-    def look(*args, **settings):
+    def look(self, x):
         seen.append(torch.get_num_threads())
-        return invert(*args, **settings)
+        return search(self, x)
 
-    monkeypatch.setattr(_blocks, "invert", look)
+    monkeypatch.setattr(Searcher, "search", look)
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(4)
@@ -180,14 +209,14 @@ def test_threads_share_the_cores(detector, images, monkeypatch):
         torch.set_num_threads(before)
 
 
-def fail(*args, **settings):
+def fail(*args):
     raise AssertionError("The search runs in this process.")
 
 
 def test_other_processes_change_no_bit(detector, images, monkeypatch):
     scores = detector.score_samples(images)
     maps = detector.anomaly_map(images)
-    monkeypatch.setattr(_blocks, "invert", fail)
+    monkeypatch.setattr(Searcher, "search", fail)
     detector.set_params(n_jobs=2)
     np.testing.assert_array_equal(detector.score_samples(images), scores)
     np.testing.assert_array_equal(detector.anomaly_map(images), maps)
@@ -198,7 +227,7 @@ def test_eight_threads_share_a_detector(detector, images):
     scores, maps = detector.score_samples(images), detector.anomaly_map(images)
     n_threads = torch.get_num_threads()
     fresh = copy.deepcopy(detector)
-    fresh._explored = {}  # so that all of them explore at the same time
+    assert not fresh._searchers._explored  # all of them explore at the same time
     with ThreadPoolExecutor(8) as pool:
         of_threads = list(pool.map(fresh.score_samples, [images] * 16))
         maps_of_threads = list(
@@ -221,7 +250,7 @@ def test_dask_cluster(detector, images, dask_cluster, monkeypatch):
     """Two processes of a real cluster: the bits of one process."""
     scores = detector.score_samples(images)
     reconstructions = detector.reconstruct(images)
-    monkeypatch.setattr(_blocks, "invert", fail)
+    monkeypatch.setattr(Searcher, "search", fail)
     with joblib.parallel_config(backend="dask"):
         np.testing.assert_array_equal(detector.score_samples(images), scores)
         np.testing.assert_array_equal(detector.reconstruct(images), reconstructions)
@@ -233,13 +262,13 @@ def test_list_of_devices(detector, images, monkeypatch):
     detector.set_params(device=["cpu", torch.device("cpu")])
     monkeypatch.setattr("sklearn_anogan._images._BLOCK_VALUES", 1)
     seen = []
-    invert_block = _blocks._invert_block
+    answer_block = _blocks._answer_block
 
-    def look(x, search, *args):
-        seen.append(search.generator)
-        return invert_block(x, search, *args)
+    def look(x, codes, searcher, *args):
+        seen.append(searcher)
+        return answer_block(x, codes, searcher, *args)
 
-    monkeypatch.setattr(_blocks, "_invert_block", look)
+    monkeypatch.setattr(_blocks, "_answer_block", look)
     np.testing.assert_array_equal(detector.score_samples(images), scores)
     assert len(seen) == 3
     assert len(set(seen)) == 2

@@ -22,11 +22,12 @@ from sklearn.preprocessing import MinMaxScaler, StandardScaler
 from skorch.callbacks import Callback
 from torch import nn
 
-from sklearn_anogan import AnoGANDetector, _detector
-from sklearn_anogan._calibration import residual_scale
+from sklearn_anogan import AnoGANDetector
+from sklearn_anogan._base import hold_out
 from sklearn_anogan._losses import smooth
 from sklearn_anogan._networks import DenseGenerator, Discriminator, Generator
-from sklearn_anogan._shared import hold_out
+from sklearn_anogan._score._largest_residual import residual_scale
+from sklearn_anogan._search import _searcher
 
 
 @pytest.fixture(scope="module")
@@ -124,7 +125,6 @@ def test_map_marks_the_anomaly(zeros):
 
 def test_scores_are_the_papers_loss(fitted, zeros):
     terms = fitted.score_terms(zeros)
-    assert set(terms) == {"residual", "discrimination"}
     scores = fitted.score_samples(zeros)
     assert scores.dtype == np.float64
     assert scores.shape == (len(zeros),)
@@ -147,6 +147,11 @@ def test_terms_by_hand(fitted, zeros):
         discrimination = np.abs(f_x[i] - f_G_z[i].numpy()).mean()
         np.testing.assert_allclose(terms.residual[i], residual, rtol=1e-5)
         np.testing.assert_allclose(terms.discrimination[i], discrimination, rtol=1e-4)
+
+
+def usual_residual(detector):
+    """By how much normal images differ from generated ones in each place, (c, h, w)."""
+    return detector.calibration_.learned["largest_residual"]["scale"]
 
 
 @pytest.fixture(scope="module")
@@ -175,13 +180,14 @@ def test_calibrated_terms_by_hand(supervised, zeros):
         surprise -= logits.log_softmax(1)[:, t]
     terms = supervised.score_terms(X)
     squares = smooth(difference).square()
-    np.testing.assert_allclose(terms.residual, squares.mean((1, 2, 3)), rtol=1e-4)
-    np.testing.assert_allclose(terms.discrimination, surprise / 36, rtol=1e-3)
-    relative = smooth(difference / supervised._residual_scale).abs()
+    squares = squares.mean((1, 2, 3))
+    np.testing.assert_allclose(terms.squared_residual, squares, rtol=1e-4)
+    np.testing.assert_allclose(terms.recognition, surprise / 36, rtol=1e-3)
+    relative = smooth(difference / usual_residual(supervised)).abs()
     largest = relative.amax((1, 2, 3))
     np.testing.assert_allclose(terms.largest_residual, largest, rtol=1e-4)
     maps = supervised.anomaly_map(X)
-    average = supervised._residual_scale.square().mean().sqrt()
+    average = usual_residual(supervised).square().mean().sqrt()
     np.testing.assert_allclose(maps, 8 * average * relative[:, 0], rtol=1e-3)
 
 
@@ -191,16 +197,20 @@ def test_calibrated_scores_by_hand(supervised, zeros):
     usual = supervised.score_terms(held_out)
     # The largest residual of each, relative to what all others leave.
     left = (held_out - supervised.reconstruct(held_out))[:, np.newaxis] / 8
-    scales = [residual_scale(np.delete(left, i, axis=0)) for i in range(len(left))]
-    relative = smooth(torch.tensor(left / scales)).abs()
+    squares = torch.tensor(left).square()
+    scales = [
+        residual_scale(squares[np.arange(len(left)) != i].mean(0))
+        for i in range(len(left))
+    ]
+    relative = smooth(torch.tensor(left) / torch.stack(scales)).abs()
     usual.largest_residual = relative.amax((1, 2, 3)).numpy()
     terms = supervised.score_terms(zeros[:5])
     log_p = {}
     for name in terms:
         logs = np.log(usual[name])
         log_p[name] = norm.logsf(np.log(terms[name]), logs.mean(), logs.std())
-    of_residual = np.minimum(log_p["residual"], log_p["largest_residual"])
-    expected = of_residual + log_p["discrimination"]
+    of_residual = np.minimum(log_p["squared_residual"], log_p["largest_residual"])
+    expected = of_residual + log_p["recognition"]
     np.testing.assert_allclose(supervised.score_samples(zeros[:5]), expected, rtol=1e-4)
 
 
@@ -224,25 +234,75 @@ def test_calibrated_scores_of_rows(rng, quick, n_features):
         assert detector.score_samples(X[[i]]) == scores[i]
     np.testing.assert_array_equal(detector.score_samples(X[::-1]), scores[::-1])
     x = torch.tensor(X[:5, :, None, None], dtype=torch.float32)
-    x = detector._value_range.to_network(x, "cpu")
+    x = detector.model_.value_range.to_network(x, "cpu")
     D, R = detector.discriminator_, detector.recognizer_
     surprise = torch.zeros(5)
     for t, rotate in enumerate(R.transformations):
         surprise -= R(D.features(rotate(x))).log_softmax(1)[:, t]
     terms = detector.score_terms(X[:5])
-    np.testing.assert_allclose(terms.discrimination, surprise / 36, rtol=1e-3)
+    np.testing.assert_allclose(terms.recognition, surprise / 36, rtol=1e-3)
 
 
 def test_without_a_second_task(fitted, fitted_rows, zeros):
     """The calibrated score takes the paper's discrimination term instead."""
     rows, X = fitted_rows
     for detector, images in [(fitted, zeros[:9]), (rows, X[:9])]:
-        assert len(detector.recognizer_.transformations) == 1
-        papers = detector.score_terms(images)
+        terms = detector.score_terms(images)
+        assert "recognition" not in terms
         calibrated = copy.copy(detector).set_params(anomaly_score="calibrated")
-        terms = calibrated.score_terms(images)
-        np.testing.assert_array_equal(terms.discrimination, papers.discrimination)
-        assert np.isfinite(calibrated.score_samples(images)).all()
+        usual = calibrated.calibration_.held_out
+        log_p = {}
+        for name in ("squared_residual", "largest_residual", "discrimination"):
+            logs = np.log(usual[name])
+            log_p[name] = norm.logsf(np.log(terms[name]), logs.mean(), logs.std())
+        of_residual = log_p["squared_residual"]
+        if detector is fitted:  # rows have no places
+            of_residual = np.minimum(of_residual, log_p["largest_residual"])
+        expected = of_residual + log_p["discrimination"]
+        scores = calibrated.score_samples(images)
+        np.testing.assert_allclose(scores, expected, rtol=1e-6)
+
+
+def test_terms_have_the_same_names_whatever_the_score(fitted, supervised, zeros):
+    """The names depend on what was trained, and a name means one thing."""
+    names = ["residual", "squared_residual", "largest_residual", "discrimination"]
+    for detector, wanted in [(fitted, names), (supervised, [*names, "recognition"])]:
+        papers, calibrated = (
+            copy.copy(detector)
+            .set_params(anomaly_score=anomaly_score)
+            .score_terms(zeros[:5])
+            for anomaly_score in ("anogan", "calibrated")
+        )
+        assert list(papers) == list(calibrated) == wanted
+        for name in wanted:
+            np.testing.assert_array_equal(papers[name], calibrated[name])
+
+
+def test_one_search_for_all_answers(fitted, supervised, fitted_rows, zeros, searched):
+    """What `explain` answers are the bits of the methods that search on their own."""
+    rows, X = fitted_rows
+    for detector, images in [(fitted, zeros), (supervised, zeros), (rows, X)]:
+        images = images[:70]
+        searched.clear()
+        found = detector.explain(images)
+        assert sum(searched) == 70
+        np.testing.assert_array_equal(found.scores, detector.score_samples(images))
+        np.testing.assert_array_equal(found.maps, detector.anomaly_map(images))
+        np.testing.assert_array_equal(found.codes, detector.invert(images))
+        np.testing.assert_array_equal(
+            found.reconstructions, detector.reconstruct(images)
+        )
+        terms = detector.score_terms(images)
+        assert list(found.terms) == list(terms)
+        for name, values in terms.items():
+            np.testing.assert_array_equal(found.terms[name], values)
+
+
+def test_held_out_images_are_searched_once(zeros, quick, searched):
+    for changes in ({}, {"self_supervision": 1.0, "anomaly_score": "calibrated"}):
+        searched.clear()
+        AnoGANDetector(**quick | changes).fit(zeros)
+        assert sum(searched) == len(hold_out(len(zeros))[1])
 
 
 def test_another_score_needs_another_threshold(fitted, zeros):
@@ -253,8 +313,18 @@ def test_another_score_needs_another_threshold(fitted, zeros):
             getattr(other, method)(zeros[:3])
 
 
+def test_weight_of_another_papers_score_needs_another_threshold(fitted, zeros):
+    """The calibrated score does not depend on the weight, but for the search."""
+    other = copy.copy(fitted).set_params(discrimination_weight=0.5)
+    for method in ("decision_function", "predict"):
+        with pytest.raises(ValueError, match=r"discrimination_weight=0\.1.*to 0\.5"):
+            getattr(other, method)(zeros[:3])
+    other = AnoGANDetector(max_epochs=1, n_filters=4, random_state=0).fit(zeros)
+    assert other.set_params(discrimination_weight=0.5).predict(zeros).shape == (178,)
+
+
 def test_nothing_is_kept_for_a_task_that_is_not_there(fitted, supervised):
-    assert not list(fitted.recognizer_.parameters())
+    assert not hasattr(fitted, "recognizer_")
     assert list(supervised.recognizer_.parameters())
 
 
@@ -287,9 +357,7 @@ def test_second_task_is_learned_and_helps_ranking(supervised, digits, zeros):
     images, labels = digits
     _, held_out = hold_out(len(zeros))
     others = images[labels != 0][:200]
-    terms = [
-        supervised.score_terms(X).discrimination for X in (zeros[held_out], others)
-    ]
+    terms = [supervised.score_terms(X).recognition for X in (zeros[held_out], others)]
     assert np.median(terms[1]) > 1.5 * np.median(terms[0])
 
 
@@ -344,21 +412,12 @@ def test_held_out_images_are_not_trained_on(zeros, quick):
     assert a.offset_ != b.offset_
 
 
-def test_threshold_comes_from_a_sample_of_many_images(rng, quick):
+def test_threshold_comes_from_a_sample_of_many_images(rng, quick, searched):
     """Fitting does not search for all of a large training set."""
     X = rng.normal(size=(3000, 2))
     detector = AnoGANDetector(**quick | {"max_epochs": 1}, contamination=0.1)
-    calls = []
-
-    class Counting(DenseGenerator):
-        def forward(self, z):
-            if not self.training:
-                calls.append(len(z))
-            return super().forward(z)
-
-    detector.set_params(generator=Counting, n_candidates=1).fit(X)
-    n_searched = 300 + 300 + 1000  # held-out images, twice, and a sample of all
-    assert sum(calls) < 1.1 * n_searched * (quick["search_steps"] + 2)
+    detector.set_params(n_candidates=1).fit(X)
+    assert sum(searched) == 300 + 1000  # held-out images, and a sample of all
     assert 0.05 < np.mean(detector.predict(X) == -1) < 0.15
 
 
@@ -372,7 +431,7 @@ def test_map_and_reconstruction_agree(fitted, zeros):
     difference = zeros - reconstructed
     residual = np.abs(difference).mean((1, 2)) / 8
     np.testing.assert_allclose(residual, fitted.score_terms(zeros).residual, rtol=1e-5)
-    scale = fitted._residual_scale.numpy()[0]
+    scale = usual_residual(fitted).numpy()[0]
     relative = uniform_filter(difference / scale, (0, 3, 3), mode="nearest")
     expected = np.abs(relative) * np.sqrt(np.mean(scale**2))
     np.testing.assert_allclose(maps, expected, atol=1e-4)
@@ -390,7 +449,7 @@ def test_map_is_relative_to_what_is_usual(fitted, zeros):
 def test_map_of_channels_is_their_mean(rng, quick):
     X = rng.uniform(size=(20, 6, 5, 3)) * [1, 10, 100]
     detector = AnoGANDetector(**quick).fit(X)
-    scale = detector._residual_scale.permute(1, 2, 0).numpy()
+    scale = usual_residual(detector).permute(1, 2, 0).numpy()
     relative = (X - detector.reconstruct(X)) / scale
     relative = np.abs(uniform_filter(relative, (0, 3, 3, 0), mode="nearest"))
     expected = (relative * np.sqrt(np.mean(scale**2, axis=(0, 1)))).mean(-1)
@@ -551,7 +610,7 @@ def test_far_outside_the_training_range(fitted, zeros):
     ]
     assert np.all(np.diff(scores) < 0)
     assert np.isfinite(scores).all()
-    scale = fitted._residual_scale[0]
+    scale = usual_residual(fitted)[0]
     expected = 1e6 * smooth(1 / scale[None, None])[0, 0] * scale.square().mean().sqrt()
     maps = fitted.anomaly_map(zeros[:3] + 1e6)
     np.testing.assert_allclose(maps, np.tile(expected, (3, 1, 1)), rtol=1e-4)
@@ -736,11 +795,11 @@ def test_search_settings_are_checked_when_they_are_used(fitted, zeros, name, val
 
 
 def test_what_is_explored_is_kept_until_it_changes(fitted, zeros, monkeypatch):
-    """Once a fit, and again for other candidates or networks; never in a pickle."""
+    """Once a fit, and again for other candidates or a copy; never in a pickle."""
     calls = []
-    explore = _detector.explore
+    explore = _searcher.explore
     monkeypatch.setattr(
-        _detector, "explore", lambda *args: calls.append(1) or explore(*args)
+        _searcher, "explore", lambda *args: calls.append(1) or explore(*args)
     )
     detector = pickle.loads(pickle.dumps(fitted))
     for changes, n_calls in [
@@ -752,9 +811,7 @@ def test_what_is_explored_is_kept_until_it_changes(fitted, zeros, monkeypatch):
     ]:
         detector.set_params(**changes).score_samples(zeros[:2])
         assert len(calls) == n_calls
-        assert len(detector._explored) == 1
-    detector.generator_ = copy.deepcopy(detector.generator_)
-    detector.score_samples(zeros[:2])
+    copy.deepcopy(detector).score_samples(zeros[:2])
     assert len(calls) == 4
 
 
@@ -940,7 +997,7 @@ def test_scoring_reads_block_by_block(fitted, zeros, monkeypatch):
 
     images = fitted._check_images(zeros, reset=False)
     images.data = zeros.view(Counting)
-    fitted._all_terms(images)
+    fitted._answer(images, "all terms")
     assert max(sizes) == 64
     assert sum(sizes) == len(zeros)
 
@@ -1099,7 +1156,12 @@ def test_every_parameter_and_attribute_is_documented(fitted):
     documented = re.findall(r"^(\w[\w, ]*) : ", text, flags=re.MULTILINE)
     documented = set(", ".join(documented).split(", "))
     public = {name for name in vars(fitted) if not name.startswith("_")}
-    only_sometimes = {"feature_names_in_", "encoder_", "encoder_history_"}
+    only_sometimes = {
+        "feature_names_in_",
+        "recognizer_",
+        "encoder_",
+        "encoder_history_",
+    }
     assert documented == public | only_sometimes
 
 
@@ -1119,9 +1181,11 @@ def test_on_a_gpu(zeros, quick):
     "shape, n_steps",
     [((28, 28), 10), ((64, 64, 3), 21), ((100, 36), 20), ((8, 8), 10), ((900,), 10)],
 )
-def test_steps_grow_with_the_side(shape, n_steps):
-    detector = AnoGANDetector()
-    detector.image_shape_ = shape
+def test_steps_grow_with_the_side(shape, n_steps, rng):
+    detector = AnoGANDetector(
+        n_filters=1, max_epochs=1, n_candidates=1, search_steps=0, random_state=0
+    )
+    detector.fit(rng.normal(size=(4, *shape))).set_params(search_steps="auto")
     assert detector._n_steps() == n_steps
     assert detector.set_params(search_steps=3)._n_steps() == 3
 

@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 
 import sklearn_anogan
-from sklearn_anogan._shared import _DOCUMENTATION
+from sklearn_anogan._base import DOCUMENTATION
 from sklearn_anogan.datasets import make_retina
 
 ROOT = Path(__file__).parents[1]
@@ -152,4 +152,4 @@ def test_site_documents_everything(site):
 @pytest.mark.parametrize("name", sklearn_anogan.__all__)
 def test_html_representation_links_into_the_site(site, name):
     link = getattr(sklearn_anogan, name)()._get_doc_link()
-    assert (site / link.removeprefix(f"{_DOCUMENTATION}/")).is_file()
+    assert (site / link.removeprefix(f"{DOCUMENTATION}/")).is_file()

@@ -56,7 +56,7 @@ CHW = np.moveaxis(HWC, -1, 1)
 )
 def test_every_layout_is_read_alike(X, image_shape):
     images = check(X, image_shape)
-    assert images.image_shape == (3, 4, 2)
+    assert images.layout.image_shape == (3, 4, 2)
     assert images.layout.chw == (2, 3, 4)
     assert len(images) == 2
     x = images.read([1, 0])
@@ -78,7 +78,7 @@ def test_every_layout_is_read_alike(X, image_shape):
 )
 def test_grey_images(X, image_shape, expected):
     images = check(X, check_image_shape(image_shape))
-    assert images.image_shape == expected
+    assert images.layout.image_shape == expected
     np.testing.assert_array_equal(
         images.read(slice(None)), numbered(2, 3, 4)[:, np.newaxis]
     )
@@ -86,7 +86,7 @@ def test_grey_images(X, image_shape, expected):
 
 def test_rows_are_images_of_one_pixel():
     images = check(numbered(3, 5))
-    assert images.image_shape == (5,)
+    assert images.layout.image_shape == (5,)
     assert images.read(slice(None)).shape == (3, 5, 1, 1)
 
 
@@ -189,7 +189,7 @@ def test_pillow_images():
     image = pytest.importorskip("PIL.Image")
     pictures = [image.fromarray(np.full((3, 4, 3), i, np.uint8)) for i in range(2)]
     images = check(pictures)
-    assert images.image_shape == (3, 4, 3)
+    assert images.layout.image_shape == (3, 4, 3)
     assert images.read([1]).unique() == 1
 
 

@@ -6,10 +6,22 @@ from sklearn_anogan._devices import intraop_threads
 from sklearn_anogan._inference import (
     CPU_BATCHES,
     AlignedLinear,
+    FrozenNetworks,
     find_exact_batches,
-    in_batches,
     inference_form,
 )
+
+
+def frozen(generator, discriminator, encoder=None, **measured):
+    return FrozenNetworks(
+        generator,
+        discriminator,
+        encoder,
+        recognizer=None,
+        latent_dim=5,
+        device=torch.device("cpu"),
+        **measured,
+    )
 
 
 class Unusual(nn.Module):
@@ -86,13 +98,14 @@ def test_in_batches(n):
         return 2 * x
 
     x = torch.randn(n, 3)
-    assert torch.equal(in_batches(network, x, CPU_BATCHES), 2 * x)
+    networks = frozen(network, network, sizes=CPU_BATCHES)
+    assert torch.equal(networks.in_batches(network, x), 2 * x)
     assert set(sizes) <= set(CPU_BATCHES)
     assert sum(sizes) < n + 64
 
 
 class Rounds(nn.Module):
-    """A pair of networks that round differently where ``is_other(n, place)`` says so.
+    """Networks that round differently where ``is_other(n, place)`` says so.
 
     Only in the answer named, and never with a single thread if ``with_threads``.
     """
@@ -116,16 +129,22 @@ class Rounds(nn.Module):
     def features(self, x):
         return self.round(x[:, :1], "features")
 
+    def encode(self, x):
+        return self.round(x, "codes")
+
+    def frozen(self):
+        return frozen(self, self, self.encode)
+
 
 ALL = (8, 16, 32, 64)
 
 
-@pytest.mark.parametrize("answer", ["images", "features"])
+@pytest.mark.parametrize("answer", ["images", "features", "codes"])
 @pytest.mark.parametrize(
     "is_other, with_threads, wanted",
     [
-        (lambda n, place: False, False, (None, ALL)),
-        (lambda n, place: n in (16, 64), False, (None, (8, 32))),
+        (lambda n, place: False, False, (4, ALL)),
+        (lambda n, place: n in (16, 64), False, (4, (8, 32))),
         # With one thread all sizes round alike, with several none.
         (lambda n, place: True, True, (1, ALL)),
         # A row's place matters: nothing helps.
@@ -133,15 +152,26 @@ ALL = (8, 16, 32, 64)
     ],
 )
 def test_batches_that_round_alike(is_other, with_threads, answer, wanted):
-    network = Rounds(is_other, answer, with_threads)
+    networks = Rounds(is_other, answer, with_threads).frozen()
     with intraop_threads(4):
-        assert find_exact_batches(network, network, torch.zeros(1, 5), 64) == wanted
+        assert find_exact_batches(networks, 64) == wanted
         assert torch.get_num_threads() == 4
+        networks = networks.measured()
+    assert (networks.n_threads, networks.sizes) == wanted
+    # Whatever the number of threads is later, the networks get the number measured.
+    for n_threads in (1, 3):
+        with intraop_threads(n_threads):
+            with networks.rounding_alike():
+                assert torch.get_num_threads() == wanted[0]
+            assert torch.get_num_threads() == n_threads
 
 
 @pytest.mark.parametrize(
-    "largest, wanted", [(64, (None, ALL)), (31, (None, (8, 16))), (4, (1, (4,)))]
+    "largest, wanted", [(64, (4, ALL)), (31, (4, (8, 16))), (4, (1, (4,)))]
 )
 def test_batches_that_fit(largest, wanted):
-    network = Rounds(lambda n, place: False)
-    assert find_exact_batches(network, network, torch.zeros(1, 5), largest) == wanted
+    networks = Rounds(lambda n, place: False).frozen()
+    with intraop_threads(4):
+        assert find_exact_batches(networks, largest) == wanted
+        # The same of a larger batch that was measured before.
+        assert networks.measured().limited_to(largest).sizes == wanted[1]

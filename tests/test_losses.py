@@ -3,34 +3,15 @@ import torch
 from scipy.ndimage import uniform_filter
 
 from sklearn_anogan._losses import (
-    ADVERSARIAL_LOSSES,
     anogan_loss,
-    bce_discriminator_loss,
-    bce_generator_loss,
     discrimination_loss,
-    largest_loss,
+    encoder_loss,
     recognition_loss,
     residual_loss,
     smooth,
-    square_loss,
 )
-
-
-def test_bce_by_hand(rng):
-    real, fake = rng.normal(size=(2, 7))
-    p_real, p_fake = 1 / (1 + np.exp(-real)), 1 / (1 + np.exp(-fake))
-    loss_D = bce_discriminator_loss(torch.tensor(real), torch.tensor(fake))
-    loss_G = bce_generator_loss(torch.tensor(fake))
-    np.testing.assert_allclose(loss_D, -np.mean(np.log(p_real) + np.log(1 - p_fake)))
-    np.testing.assert_allclose(loss_G, -np.mean(np.log(p_fake)))
-    assert ADVERSARIAL_LOSSES["bce"] == (bce_discriminator_loss, bce_generator_loss)
-
-
-def test_bce_generator_loss_does_not_saturate():
-    """Where D is sure that an image is generated, the gradient stays close to 1."""
-    logit = torch.tensor([-30.0], requires_grad=True)
-    bce_generator_loss(logit).backward()
-    assert -1.001 < logit.grad < -0.999
+from sklearn_anogan._score._largest_residual import LargestResidual
+from sklearn_anogan._score._squared_residual import SquaredResidual
 
 
 def test_terms_by_hand(rng):
@@ -51,7 +32,7 @@ def test_anogan_loss_by_hand():
     assert anogan_loss(2.0, 10.0, 1) == 10.0
 
 
-def test_smoothed_losses(rng):
+def test_smoothed_terms(rng):
     """Of the difference smoothed: its mean square, and its largest relative value."""
     x, G_z = rng.normal(size=(2, 3, 2, 4, 5))
     scale = rng.uniform(1, 10, size=(2, 4, 5))
@@ -62,9 +43,10 @@ def test_smoothed_losses(rng):
     of = torch.tensor(x), torch.tensor(G_z)
     np.testing.assert_allclose(smooth(of[0]), smoothed(x))
     expected = (smoothed(x - G_z) ** 2).reshape(3, -1).mean(1)
-    np.testing.assert_allclose(square_loss(*of), expected)
+    np.testing.assert_allclose(SquaredResidual().measure(*of, None, {}), expected)
     expected = np.abs(smoothed((x - G_z) / scale)).reshape(3, -1).max(1)
-    np.testing.assert_allclose(largest_loss(*of, torch.tensor(scale)), expected)
+    learned = {"scale": torch.tensor(scale)}
+    np.testing.assert_allclose(LargestResidual().measure(*of, None, learned), expected)
 
 
 def test_one_pixel_is_not_smoothed(rng):
@@ -77,3 +59,12 @@ def test_recognition_loss():
     p = logits.exp() / logits.exp().sum(1, keepdim=True)
     expected = torch.stack([-p[i, t[i]].log() for i in range(6)])
     torch.testing.assert_close(recognition_loss(logits, t), expected)
+
+
+def test_encoder_loss_by_hand(rng):
+    """Mean square differences of pixels and of features, with the same weight."""
+    x, G_z = rng.normal(size=(2, 3, 2, 4, 5))
+    f_x, f_G_z = rng.normal(size=(2, 3, 6, 2, 2))
+    loss = encoder_loss(*map(torch.tensor, (x, G_z, f_x, f_G_z)))
+    expected = np.mean((x - G_z) ** 2) + np.mean((f_x - f_G_z) ** 2)
+    np.testing.assert_allclose(loss, expected)

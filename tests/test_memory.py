@@ -13,9 +13,10 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import GridSearchCV
 from skorch.callbacks import Callback, EarlyStopping, LRScheduler
 
-from sklearn_anogan import AnoGANDetector, _training
-from sklearn_anogan._memory import remember
+from sklearn_anogan import AnoGANDetector
 from sklearn_anogan._networks import Generator
+from sklearn_anogan._training import _run
+from sklearn_anogan._training._memory import remember
 from sklearn_anogan.model_selection import InlierSplit, make_outlier_scorer
 
 
@@ -41,8 +42,8 @@ def trainings(monkeypatch):
         return count
 
     for name in ("gan", "encoder"):
-        train = getattr(_training, f"train_{name}")
-        monkeypatch.setattr(_training, f"train_{name}", counting(train, name))
+        train = getattr(_run, f"train_{name}")
+        monkeypatch.setattr(_run, f"train_{name}", counting(train, name))
     return names
 
 
@@ -275,7 +276,7 @@ def test_threads_train_once(tmp_path):
     def train():
         calls.append(1)
         time.sleep(0.3)
-        return {"of": "training"}
+        return {"of": "training"}, True
 
     def ask():
         answers.append(remember(tmp_path, train, {"key": 1}))
@@ -293,13 +294,13 @@ def test_threads_train_once(tmp_path):
 SCRIPT = """
 import sys, time
 from pathlib import Path
-from sklearn_anogan._memory import remember
+from sklearn_anogan._training._memory import remember
 
 def train():
     with open(Path(sys.argv[1], "calls.txt"), "a") as file:
         file.write("x")
     time.sleep(0.5)
-    return 42
+    return 42, True
 
 print(remember(sys.argv[1], train, {"key": 1}))
 """

@@ -3,10 +3,14 @@ import torch
 from torch import nn
 
 from sklearn_anogan._networks import (
+    BUILT_IN,
     DenseDiscriminator,
+    DenseEncoder,
     DenseGenerator,
     Discriminator,
+    Encoder,
     Generator,
+    sample_prior,
 )
 
 SHAPES = [
@@ -23,6 +27,13 @@ SHAPES = [
     (4, 100, 7),
 ]
 PAIRS = [(Generator, Discriminator), (DenseGenerator, DenseDiscriminator)]
+ENCODERS = [Encoder, DenseEncoder]
+
+
+def test_built_in_networks():
+    assert BUILT_IN["images"] == (*PAIRS[0], Encoder)
+    assert BUILT_IN["rows"] == (*PAIRS[1], DenseEncoder)
+    assert len(BUILT_IN) == 2
 
 
 def build(pair, shape, latent_dim=6, n_filters=4):
@@ -94,3 +105,50 @@ def test_dcgan_recipe():
     slopes = [x.negative_slope for x in layers if isinstance(x, nn.LeakyReLU)]
     assert slopes == [0.2] * 3
     assert sum(isinstance(layer, nn.BatchNorm2d) for layer in layers) == 2
+
+
+def build_encoder(encoder, shape, is_bounded=True):
+    n_channels, height, width = shape
+    return encoder(
+        latent_dim=6,
+        n_channels=n_channels,
+        height=height,
+        width=width,
+        n_filters=4,
+        is_bounded=is_bounded,
+    )
+
+
+@pytest.mark.parametrize("encoder", ENCODERS)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_codes(encoder, shape):
+    """Every image gets a code, and every pixel matters for it."""
+    torch.manual_seed(0)
+    E = build_encoder(encoder, shape).eval()
+    x = torch.randn(4, *shape, requires_grad=True)
+    z = E(x)
+    assert z.shape == (4, 6)
+    z.sum().backward()
+    assert (x.grad != 0).any(0).all()
+
+
+@pytest.mark.parametrize("encoder", ENCODERS)
+@pytest.mark.parametrize("is_bounded", [True, False])
+def test_range_of_codes(encoder, is_bounded):
+    E = build_encoder(encoder, (2, 9, 9), is_bounded).eval()
+    z = E(1000 * torch.randn(50, 2, 9, 9))
+    assert (z.abs().max() <= 1) == is_bounded
+    assert z.abs().max() > 0.9
+
+
+@pytest.mark.parametrize(
+    "latent_prior, mean_square, largest", [("uniform", 1 / 3, 1), ("normal", 1, 6)]
+)
+def test_prior(latent_prior, mean_square, largest):
+    rng = torch.Generator().manual_seed(0)
+    z = sample_prior(10_000, latent_prior, 3, rng=rng)
+    assert z.shape == (10_000, 3)
+    assert z.dtype == torch.float32
+    assert abs(z.mean()) < 0.02
+    assert abs(z.square().mean() - mean_square) < 0.02
+    assert 0.99 * min(largest, 3) < z.abs().max() <= largest

@@ -11,7 +11,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from sklearn_anogan import AnoGANDetector, PatchDetector, _patches
-from sklearn_anogan._shared import hold_out
+from sklearn_anogan._base import hold_out
 
 
 class Echo(OutlierMixin, BaseEstimator):

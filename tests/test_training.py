@@ -1,4 +1,5 @@
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import fields, replace
 from multiprocessing import get_context
 
 import numpy as np
@@ -8,8 +9,15 @@ from skorch.callbacks import Callback, EpochScoring
 from torch import nn
 
 from sklearn_anogan._images import TrainingImages, ValueRange, check_images
-from sklearn_anogan._nets import sample_prior
-from sklearn_anogan._networks import Discriminator, Generator
+from sklearn_anogan._networks import Discriminator, Generator, sample_prior
+from sklearn_anogan._training import (
+    TrainingRun,
+    TrainingSettings,
+    train_encoder,
+    train_gan,
+)
+from sklearn_anogan._training._description import describe_run
+from sklearn_anogan._training._problems import find_problems
 
 
 def test_training_improves_the_images(dataset, train):
@@ -25,11 +33,11 @@ def test_training_improves_the_images(dataset, train):
     assert trained < distance(train(dataset, max_epochs=1, n_filters=8)) / 2
 
 
-def test_quiet_unless_verbose(dataset, train, capsys):
-    train(dataset)
+def test_quiet_unless_verbose(dataset, brief_settings, capsys):
+    train_gan(dataset, brief_settings, seed=0)
     captured = capsys.readouterr()
     assert captured.out == captured.err == ""
-    train(dataset, verbose=1)
+    train_gan(dataset, brief_settings, seed=0, verbose=1)
     captured = capsys.readouterr()
     assert captured.out == ""
     assert "Training the GAN: 100%" in captured.err
@@ -83,7 +91,7 @@ def test_epochs_are_shuffled(dataset, train):
 @pytest.mark.parametrize("batch_size, n_epochs", [(178, 50), (59, 17), (2, 10)])
 def test_auto_epochs(dataset, train, monkeypatch, batch_size, n_epochs):
     """As many epochs as make 1500 steps (50 here), and 10 at least."""
-    monkeypatch.setattr("sklearn_anogan._training._AUTO_STEPS", 50)
+    monkeypatch.setattr("sklearn_anogan._training._settings._AUTO_STEPS", 50)
     net = train(dataset, max_epochs="auto", n_filters=1, batch_size=batch_size)
     assert len(net.history) == n_epochs
 
@@ -106,6 +114,102 @@ def test_threads_do_not_disturb_each_other(dataset, train):
     for net in nets[1:]:
         for name, value in net.module_.state_dict().items():
             assert torch.equal(value, nets[0].module_.state_dict()[name])
+
+
+def assert_same_weights(network, other):
+    a, b = network.state_dict(), other.state_dict()
+    assert list(a) == list(b)
+    for name in a:
+        assert torch.equal(a[name], b[name])
+
+
+class Epochs(Callback):
+    """Counts epochs."""
+
+    def __init__(self):
+        self.n_epochs = 0
+
+    def on_epoch_end(self, net, **kwargs):
+        self.n_epochs += 1
+
+
+@pytest.mark.parametrize("self_supervision", [0.0, 1.0])
+@pytest.mark.parametrize("with_encoder", [False, True])
+def test_run_makes_a_model(dataset, brief_settings, with_encoder, self_supervision):
+    """Of the GAN with its seed, and of an encoder with the next seed."""
+    settings = replace(brief_settings, self_supervision=self_supervision)
+    epochs, reported = Epochs(), {}
+
+    def report(name, as_model):
+        reported[name] = Epochs(), as_model
+        return reported[name][0]
+
+    run = TrainingRun(
+        dataset, replace(settings, callbacks=(epochs,)), seed=3, report=report
+    )
+    model = run.train(with_encoder=with_encoder)
+    gan = train_gan(dataset, settings, seed=3)
+    assert_same_weights(model.generator, gan.module_)
+    assert_same_weights(model.discriminator, gan.discriminator_)
+    if self_supervision:
+        assert_same_weights(model.recognizer, gan.recognizer_)
+    else:
+        assert model.recognizer is None
+    assert list(model.problems) == find_problems(gan, 178 * 64)
+    assert len(model.problems) == 1
+    for name in ("generator_loss", "diversity"):  # the last after find_problems
+        assert model.history[:, name] == gan.history[:, name]
+    if with_encoder:
+        G, D = model.generator, model.discriminator
+        encoder = train_encoder(dataset, G, D, settings, seed=4)
+        assert_same_weights(model.encoder, encoder.module_)
+        losses = encoder.history[:, "encoder_loss"]
+        assert model.encoder_history[:, "encoder_loss"] == losses
+        assert list(reported) == ["GAN", "encoder"]
+    else:
+        assert model.encoder is None
+        assert not model.encoder_history
+        assert list(reported) == ["GAN"]
+    for network in model.networks.values():
+        assert not network.training
+        assert not any(p.requires_grad for p in network.parameters())
+    assert model.seed == 3
+    # The user's callbacks are for the GAN only, those of `report` for their training.
+    assert epochs.n_epochs == 2
+    assert {callback.n_epochs for callback, _ in reported.values()} == {2}
+    # What `report` gets makes a model of its own of the net as it is.
+    *_, as_model = reported["GAN"]
+    snapshot = as_model(gan)
+    assert_same_weights(snapshot.generator, gan.module_)
+    assert snapshot.generator is not gan.module_
+    assert snapshot.history is not gan.history
+
+
+def test_run_goes_on_from_a_model(dataset, brief_settings):
+    """With steps of no length, the weights stay what they were."""
+    settings = replace(brief_settings, self_supervision=1.0)
+    start = TrainingRun(dataset, settings, seed=0).train(with_encoder=False)
+    still = replace(settings, lr=1e-30)
+    for begins_with in (start, None):
+        run = TrainingRun(dataset, still, seed=1, start=begins_with)
+        model = run.train(with_encoder=False)
+        for network, earlier in [
+            (model.generator, start.generator),
+            (model.discriminator, start.discriminator),
+            (model.recognizer, start.recognizer),
+        ]:
+            is_same = all(
+                torch.allclose(p, q, atol=1e-12, rtol=0)
+                for p, q in zip(network.parameters(), earlier.parameters(), strict=True)
+            )
+            assert is_same == (begins_with is start)
+
+
+def test_description_names_every_setting(dataset, brief_settings):
+    """But the number of epochs, which may be raised."""
+    names = {field.name for field in fields(TrainingSettings)}
+    described = describe_run(dataset, brief_settings)
+    assert {*described} == names - {"max_epochs"} | {"X"}
 
 
 class ReturnsFlatImages(Generator):

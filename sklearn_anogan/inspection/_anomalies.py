@@ -99,17 +99,15 @@ class AnomalyMapDisplay:
         >>> len(display.contours_)
         1
         """
-        reconstructions = None
-        if hasattr(detector, "reconstruct"):
-            reconstructions = to_pictures(detector.reconstruct(X))
-        display = cls(
-            to_pictures(X),
-            to_pictures(detector.anomaly_map(X)),
-            reconstructions=reconstructions,
+        found = detector.explain(X)
+        return cls.from_predictions(
+            X,
+            found.maps,
+            reconstructions=found.get("reconstructions"),
             masks=masks,
-            scores=detector.score_samples(X),
+            scores=found.scores,
+            **kwargs,
         )
-        return display.plot(**kwargs)
 
     @classmethod
     def from_predictions(

@@ -11,7 +11,7 @@ from sklearn.utils import check_scalar
 from sklearn.utils._optional_dependencies import check_matplotlib_support
 from sklearn.utils.validation import check_is_fitted
 
-from .._shared import own_random_state
+from .._base import own_random_state
 from ._drawing import CELL, axes_grid, draw_picture, shared_limits, to_pictures
 
 
@@ -214,9 +214,9 @@ class LatentSearchDisplay:
         if detector.inversion == "encoder":  # an encoder alone takes no steps
             searching.set_params(inversion="encoder+search")
         for n_steps in steps:
-            searching.set_params(search_steps=n_steps, anomaly_score="anogan")
-            images += to_pictures(searching.reconstruct(X))
-            losses.append(searching.score_terms(X).residual[0])
+            found = searching.set_params(search_steps=n_steps).explain(X)
+            images += to_pictures(found.reconstructions)
+            losses.append(found.terms.residual[0])
         (picture,) = to_pictures(X)
         return cls(picture, np.asarray(steps), images, np.asarray(losses)).plot()
 
@@ -340,10 +340,10 @@ class LatentWalkDisplay:
         check_scalar(n_walks, "n_walks", Integral, min_val=1)
         check_scalar(n_steps, "n_steps", Integral, min_val=2)
         seed = own_random_state(random_state).randint(2**31 - 1)
-        ends = detector._draw(2 * n_walks, seed).unflatten(0, (2, n_walks))
+        ends = detector.model_.draw(2 * n_walks, seed).unflatten(0, (2, n_walks))
         share = torch.linspace(0, 1, n_steps)[:, None]
         walks = [
-            to_pictures(detector._generate(torch.lerp(begin, end, share)))
+            to_pictures(detector.generate(torch.lerp(begin, end, share)))
             for begin, end in zip(*ends, strict=True)
         ]
         return cls(walks).plot()

@@ -9,8 +9,8 @@ from scipy.stats import mannwhitneyu
 from sklearn.neighbors import NearestNeighbors
 from sklearn.utils.validation import check_is_fitted
 
+from .._base import own_random_state
 from .._images import check_images
-from .._shared import own_random_state
 
 
 class MemorizationResult(NamedTuple):

@@ -8,21 +8,22 @@ from contextlib import nullcontext
 from itertools import chain
 
 import torch
-from skorch import NeuralNet
 from skorch.callbacks import EpochTimer
 
-from ._losses import ADVERSARIAL_LOSSES, encoder_loss, recognition_loss
-from ._monitoring import Diversity, EarlyStop, is_deliberate
-from ._networks import Recognizer, check_networks
-from ._transformations import transformations
+from .._losses import encoder_loss, recognition_loss
+from .._networks import Recognizer, check_networks, sample_prior
+from .._transformations import transformations
+from ._adversarial import ADVERSARIAL_LOSSES
+from ._callbacks import Diversity
+from ._stopping import StoppableNet
 
 
-class Net(NeuralNet):
+class Net(StoppableNet):
     """What both trainings share, beyond skorch.
 
     Each batch of the iterator is a tensor of images, without targets. ``train_step``
-    answers with ``records``, a tensor of numbers that the history gets the means of
-    under the names in ``record_names``.
+    answers with ``records``, a tensor of numbers. The history gets their means over the
+    epoch, under the names in ``record_names``.
     """
 
     record_names = ()
@@ -36,17 +37,8 @@ class Net(NeuralNet):
         self.module_.float()
         return self
 
-    def notify(self, method_name, **cb_kwargs):
-        try:
-            super().notify(method_name, **cb_kwargs)
-        except KeyboardInterrupt as stop:
-            # How skorch's callbacks end a training. Anything else is Ctrl-C.
-            if method_name == "on_epoch_end" and is_deliberate(stop):
-                raise EarlyStop from stop
-            raise
-
     def run_single_epoch(self, iterator, training, prefix, step_fn, **fit_params):
-        # skorch's own reads the loss of every batch, and a GPU would be waited for.
+        # skorch's own method reads the loss of every batch: a GPU would be waited for.
         if iterator is None:  # no data are set aside for validation
             return
         sums, n_batches = 0.0, 0
@@ -72,7 +64,7 @@ class Net(NeuralNet):
             )
 
     def autocast(self):
-        """Convolutions and matrix products in bfloat16, if so wished."""
+        """Convolutions and matrix products in bfloat16, with ``mixed_precision``."""
         if not self.mixed_precision:
             return nullcontext()
         return torch.autocast(torch.device(self.device).type, torch.bfloat16)
@@ -92,11 +84,11 @@ class Net(NeuralNet):
 class GANNet(Net):
     """A generator and a discriminator, trained in turn.
 
-    The generator that learns is ``learner_``; the net's ``module_`` is the moving
-    average of its weights, which draws better than any single one. The discriminator
-    has a second task: from its features, ``recognizer_`` has to tell how a real image
-    was transformed. All networks share an optimizer, so that skorch's learning rate
-    schedules move them together.
+    The generator that is trained is ``learner_``. The net's ``module_`` has the moving
+    average of its weights, which draws better images than the weights of any step. The
+    discriminator has a second task: ``recognizer_`` has to tell from its features how a
+    real image was transformed. All networks share an optimizer, so that skorch's
+    learning rate schedules move them together.
 
     Parameters
     ----------
@@ -110,14 +102,19 @@ class GANNet(Net):
     latent_prior : {"uniform", "normal"}
         Distribution of the latent codes.
     ema_decay : float in [0, 1)
-        Of the moving average.
+        Decay of the moving average from step to step.
     self_supervision : float
-        Weight of the discriminator's second task; with 0 it has none, and the
-        recognizer knows images as they are only.
+        Weight of the discriminator's second task. With 0 there is none.
     mixed_precision : bool
         Whether the networks run in bfloat16.
     **kwargs
         As for :class:`skorch.NeuralNet`.
+
+    Attributes
+    ----------
+    recognizer_ : Recognizer or None
+        None without a second task: images that can be transformed in one way only have
+        none either.
     """
 
     record_names = (
@@ -173,7 +170,9 @@ class GANNet(Net):
         known = transformations(*shape)
         if self.self_supervision == 0:
             known = known[:1]
-        self.recognizer_ = Recognizer(features_shape, known)
+        # Made in any case, so that the random numbers which follow are always the same.
+        recognizer = Recognizer(features_shape, known)
+        self.recognizer_ = recognizer if len(known) > 1 else None
         self.learner_ = copy.deepcopy(self.module_)
         self.module_.requires_grad_(False)
         self.n_averaged_ = 0
@@ -181,36 +180,43 @@ class GANNet(Net):
 
     def train_step(self, x, **fit_params):
         """One step of D on a real and a generated batch, then one step of G."""
-        discriminator_loss, generator_loss = ADVERSARIAL_LOSSES[self.adversarial_loss]
-        G, D = self.learner_.train(), self.discriminator_.train()
+        loss = ADVERSARIAL_LOSSES[self.adversarial_loss]
+        G = self.learner_.train()
+        self.discriminator_.train()
         x = x.to(self.device)
         z = self.sample_prior(len(x))
 
         with self.autocast():
             G_z = G(z)
-            d_real, d_fake = D(x).float(), D(G_z.detach()).float()
-        loss_D = discriminator_loss(d_real, d_fake)
+        loss_D, d_real, d_fake = loss.discriminator_step(
+            self._discriminate, x, G_z.detach()
+        )
         loss_R = self._recognition_loss(x)
-        self.descend(loss_D + self.self_supervision * loss_R, [D, self.recognizer_], x)
-        with self.autocast():
-            d_G_z = D(G_z).float()
-        loss_G = generator_loss(d_G_z)
+        heads = [] if self.recognizer_ is None else [self.recognizer_]
+        total = loss_D + self.self_supervision * loss_R
+        self.descend(total, [self.discriminator_, *heads], x)
+        loss_G = loss.generator_step(self._discriminate, x, G_z)
         self.descend(loss_G, [G], x)
         self._update_average()
 
         d_real, d_fake = d_real.sigmoid().mean(), d_fake.sigmoid().mean()
         records = torch.stack([loss_D, loss_G, loss_R, d_real, d_fake]).detach()
-        loss = (loss_D + loss_G).detach()
-        return {"loss": loss, "y_pred": G_z.detach(), "records": records}
+        total = (loss_D + loss_G).detach()
+        return {"loss": total, "y_pred": G_z.detach(), "records": records}
+
+    def _discriminate(self, x):
+        """Logits of the discriminator, float32."""
+        with self.autocast():
+            return self.discriminator_(x).float()
 
     def _recognition_loss(self, x):
         """The mean over real images, each transformed in a random way."""
+        if self.recognizer_ is None:
+            return x.new_zeros(())
         R, D = self.recognizer_.train(), self.discriminator_
         known = R.transformations
-        if len(known) == 1:
-            return x.new_zeros(())
-        # Groups of images: a look-up for each of them would need a table as large as
-        # all transformed images.
+        # Images are transformed in groups. To look a transformation up for each image
+        # would take a table as large as all transformed images.
         order = torch.randperm(len(known))[: len(x)].tolist()
         groups = [x[i :: len(known)] for i in range(len(order))]
         t = [x.new_full((len(g),), t) for g, t in zip(groups, order, strict=True)]
@@ -226,10 +232,11 @@ class GANNet(Net):
 
     @torch.no_grad()
     def _update_average(self):
-        """Average the weights, and what batch norm knows, over the last steps.
+        """Average the weights and the statistics of batch norm over the last steps.
 
-        The average of a short training must not remember the weights it began with: its
-        memory is a tenth of the steps taken, as long as that is shorter.
+        The average must not remember the weights that a short training began with. So
+        it reaches back over a tenth of the steps taken, as long as ``ema_decay`` would
+        reach further.
         """
         self.n_averaged_ += 1
         decay = min(self.ema_decay, self.n_averaged_ / (self.n_averaged_ + 9))
@@ -294,14 +301,3 @@ class EncoderNet(Net):
         self.descend(loss, [E], x)
         loss = loss.detach()
         return {"loss": loss, "y_pred": G_z.detach(), "records": loss[None]}
-
-
-def sample_prior(n, latent_prior, latent_dim, *, device="cpu", rng=None):
-    """Draw n latent codes from U(-1, 1) or N(0, 1), float32.
-
-    ``rng`` is a torch.Generator, or None for torch's own random state.
-    """
-    z = torch.empty(n, latent_dim, device=device, dtype=torch.float32)
-    if latent_prior == "uniform":
-        return z.uniform_(-1, 1, generator=rng)
-    return z.normal_(generator=rng)

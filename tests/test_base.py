@@ -3,7 +3,8 @@ import pytest
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import NotFittedError
 
-from sklearn_anogan._shared import ImageDetectorMixin, threshold
+from sklearn_anogan._base import ImageDetectorMixin, threshold
+from sklearn_anogan._calibration import Calibration
 
 
 @pytest.mark.parametrize(
@@ -25,14 +26,14 @@ class Identity(ImageDetectorMixin, BaseEstimator):
     """Its scores are the samples."""
 
     def fit(self, X, y=None):
-        self.X_, self._has_held_out = X, len(X) > 4
+        self.calibration_ = Calibration({"score": X}, len(X) > 4, parameters={})
         return self
 
     def score_samples(self, X):
         return np.asarray(X, dtype=float)
 
     def _held_out_scores(self):
-        return self.X_
+        return self.calibration_.held_out["score"]
 
 
 def test_p_values_by_hand():

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """What the detectors of this library have in common as estimators."""
 
+import sys
 import warnings
 from contextlib import contextmanager
 from numbers import Real
@@ -15,33 +16,34 @@ from sklearn.utils.validation import check_is_fitted
 AUTO_CONTAMINATION = 0.05
 
 #: Images that are held out of the training to calibrate scores: a tenth of X, within
-#: these bounds. Of fewer images than the last number, all of them train and calibrate.
+#: the first two bounds. Fewer than FEW_IMAGES images all train and calibrate.
 LEAST_HELD_OUT, MOST_HELD_OUT, FEW_IMAGES = 10, 1000, 40
 
-
 #: Where the documentation is published.
-_DOCUMENTATION = "https://sklearn-anogan.readthedocs.io/en/latest"
+DOCUMENTATION = "https://sklearn-anogan.readthedocs.io/en/latest"
 
 
 class ImageDetectorMixin(OutlierMixin):
     """What follows from scores and maps.
 
-    Of the detectors it needs `score_samples`, `offset_` and `anomaly_map`; for
-    p-values, ``_held_out_scores()``, and ``_has_held_out``, whether those are scores of
-    images that were not trained on. A detector whose scores depend on parameters that
-    can be set after `fit` names them and calls ``_remember_parameters()`` in `fit`.
+    A detector provides `score_samples`, `anomaly_map`, `offset_`, and `calibration_`,
+    the `Calibration` of its last fit, with every parameter that the two lists below
+    name; and ``_held_out_scores()``, the scores of the held-out images, each as if the
+    image were new.
     """
 
-    #: Those after a change of which held-out scores are no longer comparable.
+    #: Parameters that decide how an image is searched. Scores of held-out images hold
+    #: for the values that the parameters had in `fit`.
     _search_parameters = ()
 
-    #: Those after a change of which the threshold is no longer one.
+    #: Parameters that decide what the score is made of. The threshold holds for the
+    #: values that the parameters had in `fit`.
     _threshold_parameters = ()
 
     # For the links of scikit-learn's HTML representation.
     _doc_link_module = "sklearn_anogan"
     _doc_link_template = (
-        f"{_DOCUMENTATION}/api/{{estimator_module}}.{{estimator_name}}.html"
+        f"{DOCUMENTATION}/api/{{estimator_module}}.{{estimator_name}}.html"
     )
 
     def decision_function(self, X):
@@ -60,8 +62,9 @@ class ImageDetectorMixin(OutlierMixin):
         Raises
         ------
         ValueError
-            If what scores are made of has been set to something else since `fit`:
-            `anomaly_score`, or how patches are cut and aggregated.
+            If a parameter that decides what scores are made of has been set since
+            `fit`: `anomaly_score`, `discrimination_weight` for the paper's score, or
+            how patches are cut and aggregated.
 
         Examples
         --------
@@ -77,9 +80,9 @@ class ImageDetectorMixin(OutlierMixin):
         check_is_fitted(self)
         for name in self._changed(self._threshold_parameters):
             raise ValueError(
-                f"offset_ is a threshold for {name}={self._fitted_with[name]!r}, which "
-                f"has been set to {getattr(self, name)!r} since. Fit again, or use "
-                "score_samples."
+                f"offset_ is a threshold for {name}="
+                f"{self.calibration_.parameters[name]!r}, which has been set to "
+                f"{getattr(self, name)!r} since. Fit again, or use score_samples."
             )
         return self.score_samples(X) - self.offset_
 
@@ -112,8 +115,8 @@ class ImageDetectorMixin(OutlierMixin):
     def p_values(self, X):
         """Tell how many normal images look at least as abnormal.
 
-        The share of the images held out of the training, the image itself among them,
-        whose score is at most its own: its conformal p-value [1]_.
+        The conformal p-value [1]_ of an image: among the images held out of the
+        training and the image itself, the share whose score is at most the image's.
 
         Parameters
         ----------
@@ -133,16 +136,16 @@ class ImageDetectorMixin(OutlierMixin):
         Warns
         -----
         UserWarning
-            If none were held out, as of fewer than 40: then p is too low.
+            If `fit` got fewer than 40 images and held none out: then p is too low.
 
         Notes
         -----
-        ``p_values(X) <= a`` marks unseen normal images with a probability of at most
-        a, in the mean over fits; a below 1 / (m + 1) marks none. After one fit, the
-        share it marks varies about a with a standard deviation of sqrt(a (1 - a) /
-        (m + 2)). That holds for images that come from where those of `fit` do, and for
-        the calibrated score of `AnoGANDetector` nearly: the same held-out images
-        calibrate it.
+        ``p_values(X) <= a`` marks an unseen normal image with a probability of at most
+        a, in the mean over fits. A level a below 1 / (m + 1) marks none. After one fit,
+        the share of normal images that is marked varies about a, with a standard
+        deviation of sqrt(a (1 - a) / (m + 2)). All this holds for images from the same
+        source as the images of `fit`. For the calibrated score of `AnoGANDetector` it
+        holds nearly, because the same held-out images calibrate the score.
 
         References
         ----------
@@ -169,26 +172,28 @@ class ImageDetectorMixin(OutlierMixin):
                 "takes no training."
             )
         held_out = np.sort(self._held_out_scores())
-        if not self._has_held_out:
-            warnings.warn(
-                f"{type(self).__name__} was fitted to fewer than {FEW_IMAGES} images, "
-                "all of which it was trained on: unseen ones look less normal, and "
-                "p-values are too low.",
-                stacklevel=2,
+        if not self.calibration_.is_held_out:
+            warn_user(
+                f"{type(self).__name__} was fitted to fewer than {FEW_IMAGES} images "
+                "and trained on all of them. Unseen normal images look less normal, so "
+                "that p-values are too low.",
+                UserWarning,
             )
         n_at_most = np.searchsorted(held_out, self.score_samples(X), side="right")
         return (1 + n_at_most) / (1 + len(held_out))
 
-    def _remember_parameters(self):
+    def _calibrated_parameters(self):
+        """The parameters that what is measured in `fit` holds for."""
         names = {*self._search_parameters, *self._threshold_parameters}
-        self._fitted_with = {name: getattr(self, name) for name in sorted(names)}
+        return {name: getattr(self, name) for name in sorted(names)}
 
     def _changed(self, names):
-        """Those of the parameters that have been set to something else since `fit`."""
+        """Names of the parameters that have been set to another value since `fit`."""
+        in_fit = self.calibration_.parameters
         return [
             name
             for name in names
-            if not np.array_equal(getattr(self, name), self._fitted_with[name])
+            if not np.array_equal(getattr(self, name), in_fit[name])
         ]
 
     def map_threshold(self, X, false_positive_rate=0.01):
@@ -197,8 +202,8 @@ class ImageDetectorMixin(OutlierMixin):
         Parameters
         ----------
         X : array-like of n images
-            Normal images that `fit` has not seen: on those that it has, maps are
-            smaller, and so would be the threshold.
+            Normal images that `fit` has not seen. The maps of training images are
+            smaller, and the threshold would be too low.
 
         false_positive_rate : float in (0, 1), default=0.01
             Largest share of the pixels of X that lie above the threshold.
@@ -206,7 +211,7 @@ class ImageDetectorMixin(OutlierMixin):
         Returns
         -------
         threshold : float
-            In the units of the map: ``anomaly_map(X_new) > threshold`` is the mask.
+            In the units of the map. The mask is ``anomaly_map(X_new) > threshold``.
 
         Raises
         ------
@@ -240,7 +245,10 @@ class ImageDetectorMixin(OutlierMixin):
 
 
 def hold_out(n):
-    """Images to train on, and images to calibrate with; always the same ones."""
+    """Places of the images to train on, and of the images to calibrate with.
+
+    They are always the same for a number of images.
+    """
     if n < FEW_IMAGES:
         return np.arange(n), np.arange(n)
     n_held_out = int(np.clip(n // 10, LEAST_HELD_OUT, MOST_HELD_OUT))
@@ -251,17 +259,30 @@ def hold_out(n):
 def threshold(scores, contamination):
     """The score that this share of images does not reach.
 
-    "auto" is for unseen images: a new one is as likely to fall between any two of the n
-    scores, so that the k-th of them has an expected share of k / (n + 1) below it
-    (Weibull 1939). A number is for the images themselves, as in scikit-learn.
+    A number is for the images themselves, as in scikit-learn. "auto" is for unseen
+    images. A new image is as likely to fall between any two of the n scores, so that
+    the k-th score has an expected share of k / (n + 1) below it (Weibull 1939).
     """
     if contamination == "auto":
         return float(np.quantile(scores, AUTO_CONTAMINATION, method="weibull"))
     return float(np.quantile(scores, contamination))
 
 
+def warn_user(message, category):
+    """Warn at the line of the user's own code, however deep in libraries we are."""
+    depth, frame = 1, sys._getframe()
+    while frame.f_back and _is_of_a_library(frame):
+        depth, frame = depth + 1, frame.f_back
+    warnings.warn(message, category, stacklevel=depth)
+
+
+def _is_of_a_library(frame):
+    package = frame.f_globals.get("__name__", "").partition(".")[0]
+    return package in ("sklearn_anogan", "sklearn")
+
+
 def own_random_state(random_state):
-    """`check_random_state`, but None is not numpy's global state, which stays as is."""
+    """`check_random_state`, but None is a new state and not numpy's global one."""
     if random_state is None:
         return np.random.RandomState()
     return check_random_state(random_state)

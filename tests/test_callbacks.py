@@ -1,18 +1,22 @@
+import importlib.util
 import sys
-import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
-from sklearn.exceptions import ConvergenceWarning
 from skorch.callbacks import Callback
 from torch import nn
 
-from sklearn_anogan import AnoGANDetector
-from sklearn_anogan._monitoring import Diversity, _spread, is_deliberate
-from sklearn_anogan._networks import Generator
+from sklearn_anogan import AnoGANDetector, _compat
+from sklearn_anogan._training import train_gan
+from sklearn_anogan._training._callbacks import Diversity, _spread
 
-sklearn_callback = pytest.importorskip("sklearn.callback")
+
+@pytest.fixture
+def sklearn_callback():
+    """scikit-learn's module of callbacks, which it has from version 1.9 on."""
+    return pytest.importorskip("sklearn.callback")
 
 
 def test_spread():
@@ -90,114 +94,6 @@ def test_diversity_is_measured_now_and_then(dataset, train, monkeypatch):
     assert figures[9] not in (figures[0], figures[19])
 
 
-def raise_it():
-    raise KeyboardInterrupt
-
-
-def receive_it():
-    import _thread
-
-    _thread.interrupt_main()
-    for _ in range(1000):
-        pass
-
-
-@pytest.mark.parametrize("source, is_raised", [(raise_it, True), (receive_it, False)])
-def test_deliberate_interrupts(source, is_raised):
-    with pytest.raises(KeyboardInterrupt) as caught:
-        source()
-    assert is_deliberate(caught.value) == is_raised
-
-
-class AlwaysTheSame(Generator):
-    """Collapsed from the beginning."""
-
-    def forward(self, z):
-        return super().forward(0 * z)
-
-
-class TwoImages(Generator):
-    def forward(self, z):
-        return super().forward(z[:, :1].sign() * torch.ones_like(z))
-
-
-class Blurred(Generator):
-    """Cannot draw what the images have: all its images are flat."""
-
-    def forward(self, z):
-        return super().forward(z).mean((2, 3), keepdim=True).expand(-1, -1, 8, 8)
-
-
-def warnings_of(X, **parameters):
-    settings = {
-        "latent_dim": 8,
-        "n_filters": 8,
-        "search_steps": 1,
-        "n_candidates": 64,
-        "random_state": 0,
-    }
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        AnoGANDetector(**settings | parameters).fit(X)
-    for each in caught:
-        assert each.category is ConvergenceWarning
-        assert each.filename == __file__  # where fit was called
-    return [str(each.message) for each in caught]
-
-
-@pytest.mark.parametrize("generator", [AlwaysTheSame, TwoImages])
-def test_collapse(zeros, generator):
-    (found,) = warnings_of(zeros, generator=generator, max_epochs=20)
-    assert "generator has collapsed" in found
-    assert "0.00 times" in found
-    assert "epochs, or try another lr" in found
-
-
-def test_training_that_has_hardly_begun(zeros):
-    (found,) = warnings_of(zeros, max_epochs=1)
-    assert "not trained yet: after 2 steps" in found
-
-
-@pytest.mark.parametrize("lr", [100.0, 1e6])
-def test_explosion(zeros, lr):
-    exploded, collapsed = warnings_of(zeros, max_epochs=60, lr=lr)
-    assert "losses have exploded" in exploded
-    assert f"lr={lr}" in exploded
-    assert "collapsed" in collapsed
-
-
-def test_winning_discriminator(digits):
-    found = warnings_of(digits[0], generator=Blurred, max_epochs=20, lr=2e-3)
-    assert "The discriminator has won: D(x) = " in found[0]
-    assert not any("too few" in each for each in found)
-
-
-def test_too_few_images(digits):
-    found = warnings_of(digits[0][:20], generator=Blurred, max_epochs=200, lr=2e-3)
-    assert "too few for networks of this width" in found[0]
-    assert "2281 weights face 1280 numbers" in found[0]
-    assert not any("has won" in each for each in found)
-
-
-def test_healthy_training_is_quiet(zeros):
-    assert warnings_of(zeros, max_epochs=150, n_filters=16, lr=1e-3) == []
-
-
-def test_detector_stays_usable_after_a_warning(zeros, quick):
-    with pytest.warns(ConvergenceWarning):
-        detector = AnoGANDetector(**quick).fit(zeros)
-    assert np.isfinite(detector.score_samples(zeros)).all()
-
-
-def test_warning_as_error_leaves_the_detector_as_it_was(zeros, quick):
-    detector = AnoGANDetector(**quick)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        with pytest.raises(ConvergenceWarning):
-            detector.fit(zeros)
-    assert not hasattr(detector, "generator_")
-
-
 class Recorder:
     """A callback of scikit-learn's protocol."""
 
@@ -221,6 +117,7 @@ class Recorder:
         self.is_over = True
 
 
+@pytest.mark.usefixtures("sklearn_callback")
 @pytest.mark.parametrize("inversion", ["search", "encoder"])
 def test_callbacks_of_sklearn(zeros, quick, inversion):
     recorder = Recorder()
@@ -242,12 +139,14 @@ def test_callbacks_of_sklearn(zeros, quick, inversion):
     np.testing.assert_array_equal(other.decision_function(zeros), scores)
 
 
+@pytest.mark.usefixtures("sklearn_callback")
 def test_callback_of_sklearn_ends_the_training(zeros, quick):
     recorder = Recorder(stop_at=2)
     detector = AnoGANDetector(**quick).set_callbacks(recorder).fit(zeros)
     assert len(detector.history_) == 2
 
 
+@pytest.mark.usefixtures("sklearn_callback")
 def test_callbacks_of_sklearn_are_told_of_a_failure(zeros, quick):
     class Fail(Callback):
         def on_epoch_end(self, net, **kwargs):
@@ -261,7 +160,7 @@ def test_callbacks_of_sklearn_are_told_of_a_failure(zeros, quick):
     assert set(vars(detector)) == set(detector.get_params()) | {"_skl_callbacks"}
 
 
-def test_scoring_monitor(digits, quick):
+def test_scoring_monitor(digits, quick, sklearn_callback):
     """The area under the curve after every epoch, as scikit-learn records it."""
     images, labels = digits
     monitor = sklearn_callback.ScoringMonitor(scoring="roc_auc")
@@ -275,22 +174,20 @@ def test_scoring_monitor(digits, quick):
 
 def test_without_callbacks_of_sklearn(monkeypatch):
     """Before version 1.9 there are none, and everything else is as it is."""
-    import importlib
-
-    import sklearn_anogan._monitoring as monitoring
-
     monkeypatch.setitem(sys.modules, "sklearn.callback", None)
     spec = importlib.util.spec_from_file_location(
-        "sklearn_anogan._monitoring_of_old", monitoring.__file__
+        "sklearn_anogan._compat_of_old", _compat.__file__
     )
     old = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(old)
     assert not hasattr(old.CallbackSupportMixin, "set_callbacks")
     assert old.with_callbacks(len) is len
+    estimator = old.CallbackSupportMixin()
+    assert old.fit_context(estimator, {"estimator": estimator}) is None
 
 
-def test_progress_bar_shows_the_losses(dataset, train, capsys):
-    train(dataset, verbose=1, max_epochs=3)
+def test_progress_bar_shows_the_losses(dataset, brief_settings, capsys):
+    train_gan(dataset, replace(brief_settings, max_epochs=3), seed=0, verbose=1)
     last = capsys.readouterr().err.split("\r")[-1]
     assert "3/3" in last
     for name in ("discriminator_loss", "generator_loss", "diversity"):

@@ -12,14 +12,14 @@ import numpy as np
 import torch
 from skorch.callbacks import Callback
 
-from ._files import unusable, write_whole
+from .._files import unusable, write_whole
 
-#: A checkpoint is written again only when this many times as long has passed as writing
-#: the last one took, so that it costs a small share of the training.
+#: A checkpoint is written again when this many times the duration of the last writing
+#: has passed, so that checkpoints cost a small share of the training.
 _PAUSE = 20
 
 #: Counts up when what a checkpoint holds changes its meaning.
-_FORMAT = 1
+_FORMAT = 2
 
 #: Marks what was an array.
 _NDARRAY = "__ndarray__"
@@ -30,9 +30,9 @@ _DIGEST_SIZE = hashlib.sha256().digest_size
 class Checkpoint(Callback):
     """The state of a training in a file, written after its epochs.
 
-    It holds weights, the optimizer, the history, random states and what the callbacks
-    remember, so that training goes on from it as if it had never stopped. It has to be
-    the last of a net's callbacks.
+    The file holds weights, the optimizer, the history, random states and what the
+    callbacks remember, so that training goes on from there as if it had never stopped.
+    This callback has to be the last one of its net.
 
     Parameters
     ----------
@@ -204,7 +204,7 @@ class Checkpoint(Callback):
 
 
 def digest_of_weights(*state_dicts):
-    """SHA-256 of the weights of networks."""
+    """SHA-256 of the weights of networks, given by their state dictionaries."""
     digest = hashlib.sha256()
     for state_dict in state_dicts:
         for name, value in state_dict.items():

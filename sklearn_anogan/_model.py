@@ -1,0 +1,307 @@
+# Authors: The sklearn-anogan developers
+# SPDX-License-Identifier: BSD-3-Clause
+"""What a training has learned: one frozen record, and its plain form for files."""
+
+import copy
+from contextlib import nullcontext
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import torch
+from skorch.history import History
+from torch import nn
+
+from ._images import Layout, ValueRange, make_layout
+from ._networks import BUILT_IN, Recognizer, sample_prior
+from ._plain import check_finite, count, expect, for_json, take, take_under
+from ._transformations import transformations
+
+#: Types of the user's numbers by the names that files have for them.
+_NUMBER_TYPES = {
+    str(dtype): dtype for dtype in (torch.float32, torch.float64, torch.float16)
+}
+
+#: Name -> class of the built-in generators and discriminators.
+_NETWORKS = {
+    network.__name__: network
+    for built_in in BUILT_IN.values()
+    for network in (built_in.generator, built_in.discriminator)
+}
+
+
+class UnknownClassError(ValueError):
+    """A file names a network class that is not ours and has not been given."""
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """What a training has learned of normal images.
+
+    Attributes
+    ----------
+    generator, discriminator : nn.Module
+        Frozen, in evaluation mode, on the CPU, as all networks here.
+    recognizer : Recognizer or None
+        Head of the discriminator for its second task; None without the task.
+    encoder : nn.Module or None
+        None unless the search was to use one.
+    latent_prior : {"uniform", "normal"}
+    latent_dim, n_filters : int
+    seed : int
+        Seed of the training.
+    layout : Layout
+        Of the training images.
+    value_range : ValueRange
+        Of the training images, between the user's units and [-1, 1].
+    history, encoder_history : skorch.history.History
+        The epochs of both trainings; the encoder's is empty without an encoder.
+    problems : tuple of str
+        What went wrong in the training, in words for the user.
+    """
+
+    generator: nn.Module
+    discriminator: nn.Module
+    recognizer: nn.Module | None
+    latent_prior: str
+    latent_dim: int
+    n_filters: int
+    seed: int
+    layout: Layout
+    value_range: ValueRange
+    history: History
+    problems: tuple = ()
+    encoder: nn.Module | None = None
+    encoder_history: History = field(default_factory=History)
+
+    @property
+    def networks(self):
+        """Name -> network, for the networks that there are."""
+        networks = {
+            "generator": self.generator,
+            "discriminator": self.discriminator,
+            "recognizer": self.recognizer,
+            "encoder": self.encoder,
+        }
+        return {
+            name: network for name, network in networks.items() if network is not None
+        }
+
+    def continued_from(self, earlier):
+        """The model with the epochs of an earlier one before its own."""
+        rows = [*earlier.history, *self.history]
+        rows = [row | {"epoch": n} for n, row in enumerate(rows, start=1)]
+        return replace(self, history=History(rows))
+
+    def random_state(self):
+        """What decides, after the training, about candidates and samples of images.
+
+        Every call begins with the same numbers. The first number is for `draw`, of the
+        candidates of the search.
+        """
+        return np.random.RandomState(self.seed)
+
+    def draw(self, n, seed):
+        """Latent codes from the prior, float32 on the CPU."""
+        rng = torch.Generator().manual_seed(seed)
+        return sample_prior(n, self.latent_prior, self.latent_dim, rng=rng)
+
+    @torch.no_grad()
+    def generate(self, z):
+        """Images of latent codes, in the layout and units of the training images."""
+        x = torch.cat([self.generator(block) for block in z.split(64)])
+        return self.layout.restore(self.value_range.to_user(x))
+
+    def to_plain(self):
+        """The record for JSON, and its tensors by name."""
+        layout = self.layout
+        plain = {
+            "layout": {
+                "image_shape": list(map(int, layout.image_shape)),
+                "shape": list(map(int, layout.shape)),
+                "chw": list(map(int, layout.chw)),
+                "channels_first": bool(layout.channels_first),
+                "is_tensor": layout.device is not None,
+                "dtype": str(layout.dtype),
+            },
+            "generator": name_of(type(self.generator)),
+            "discriminator": name_of(type(self.discriminator)),
+            "has_recognizer": self.recognizer is not None,
+            "has_encoder": self.encoder is not None,
+            "latent_prior": self.latent_prior,
+            "latent_dim": int(self.latent_dim),
+            "n_filters": int(self.n_filters),
+            "seed": int(self.seed),
+            "history": for_json(self.history),
+            "encoder_history": for_json(self.encoder_history),
+            "problems": list(self.problems),
+        }
+        tensors = {
+            "value_range.low": self.value_range.low,
+            "value_range.high": self.value_range.high,
+        }
+        for name, network in self.networks.items():
+            for key, value in network.state_dict().items():
+                tensors[f"{name}.{key}"] = value
+        return plain, tensors
+
+    @classmethod
+    def from_plain(cls, plain, tensors, classes):
+        """The record from its plain form; takes its tensors out of ``tensors``.
+
+        Parameters
+        ----------
+        plain : dict
+        tensors : dict
+        classes : dict
+            "generator" and "discriminator" -> the user's class, or None.
+
+        Raises
+        ------
+        UnknownClassError
+            If a class of the user's own has not been given.
+        Exception
+            Of any kind, if the plain form does not fit together.
+        """
+        layout = _layout_from_plain(plain["layout"])
+        n_channels = layout.chw[0]
+        value_range = ValueRange(
+            take(tensors, "value_range.low", (n_channels, 1, 1)),
+            take(tensors, "value_range.high", (n_channels, 1, 1)),
+        )
+        latent_dim, n_filters = count(plain["latent_dim"]), count(plain["n_filters"])
+        # Before the networks are built: a file must not make us build huge ones.
+        n_weights = sum(tensor.numel() for tensor in tensors.values())
+        if max(n_filters, latent_dim) > n_weights:
+            raise ValueError("its networks should be larger than it is")
+        latent_prior = str(plain["latent_prior"])
+        return cls(
+            **_networks_from_plain(
+                plain, tensors, classes, layout, latent_prior == "uniform"
+            ),
+            latent_prior=latent_prior,
+            latent_dim=latent_dim,
+            n_filters=n_filters,
+            seed=count(plain["seed"], least=0),
+            layout=layout,
+            value_range=value_range,
+            history=_history_from_plain(plain["history"]),
+            encoder_history=_history_from_plain(plain["encoder_history"]),
+            problems=tuple(map(str, plain["problems"])),
+        )
+
+
+def frozen(network):
+    """A copy of a network on the CPU that is not trained any more."""
+    return copy.deepcopy(network).cpu().eval().requires_grad_(False)
+
+
+def name_of(cls):
+    """The name by which a file knows a network class."""
+    if _NETWORKS.get(cls.__name__) is cls:
+        return cls.__name__
+    return f"{cls.__module__}.{cls.__qualname__}"
+
+
+def class_of(name, given):
+    """The network class of this name: ours, or the one given.
+
+    Raises
+    ------
+    UnknownClassError
+        If the class is not ours and none is given.
+    """
+    if name in _NETWORKS:
+        return _NETWORKS[name]
+    if given is None:
+        raise UnknownClassError(
+            f"The detector has networks of the class {name}, which load does not look "
+            "for by itself: pass the class as generator or discriminator."
+        )
+    return given
+
+
+def _layout_from_plain(plain):
+    image_shape, shape, chw = (
+        tuple(map(count, plain[name])) for name in ("image_shape", "shape", "chw")
+    )
+    (n_channels, height, width) = chw
+    n_values = n_channels * height * width
+    for found in (image_shape, shape):
+        expect("numbers in an image", np.prod(found, dtype=object), n_values)
+    return make_layout(
+        image_shape,
+        shape=shape,
+        chw=chw,
+        channels_first=bool(plain["channels_first"]),
+        device=torch.device("cpu") if plain["is_tensor"] else None,
+        dtype=_NUMBER_TYPES[plain["dtype"]],
+    )
+
+
+def _networks_from_plain(plain, tensors, classes, layout, is_bounded):
+    """Name -> network, for the networks that the plain form names."""
+    n_channels, height, width = layout.chw
+    of_images = {
+        "n_channels": n_channels,
+        "height": height,
+        "width": width,
+        "n_filters": plain["n_filters"],
+    }
+    of_codes = {"latent_dim": plain["latent_dim"]}
+    G, D = (
+        class_of(plain[name], classes[name]) for name in ("generator", "discriminator")
+    )
+
+    def fill(name, build, is_ours=True):
+        return _fill(build, is_ours, take_under(tensors, f"{name}."), name)
+
+    networks = {
+        "generator": fill(
+            "generator",
+            lambda: G(**of_codes, **of_images),
+            plain["generator"] in _NETWORKS,
+        ),
+        "discriminator": fill(
+            "discriminator",
+            lambda: D(**of_images),
+            plain["discriminator"] in _NETWORKS,
+        ),
+        "recognizer": None,
+    }
+    if plain["has_recognizer"]:
+        n_units, n_features = tensors["recognizer.layers.1.weight"].shape
+        networks["recognizer"] = fill(
+            "recognizer",
+            lambda: Recognizer((n_features,), transformations(*layout.chw), n_units),
+        )
+    if plain["has_encoder"]:
+        E = BUILT_IN[layout.kind].encoder
+        networks["encoder"] = fill(
+            "encoder", lambda: E(**of_codes, **of_images, is_bounded=is_bounded)
+        )
+    return networks
+
+
+def _fill(build, is_ours, weights, name):
+    """A network with these weights.
+
+    Our own networks are built without memory for weights. Whatever size the file
+    claims, they take no more than the arrays that are really there. A user's network
+    may hold more than weights, and is built as usual.
+    """
+    with torch.device("meta") if is_ours else nullcontext():
+        network = build()
+    own = network.state_dict()
+    for key, value in weights.items():
+        if key in own:
+            expect(f"the type of {name}.{key}", value.dtype, own[key].dtype)
+            expect(f"the shape of {name}.{key}", value.shape, own[key].shape)
+        check_finite(f"{name}.{key}", value)
+    network.load_state_dict(weights, assign=is_ours)
+    return frozen(network)  # a copy: arrays of a file lie in memory as in the file
+
+
+def _history_from_plain(rows):
+    if not all(isinstance(row, dict) for row in rows):
+        raise ValueError("its history has no rows")
+    return History(rows)

@@ -1,0 +1,36 @@
+# Authors: The sklearn-anogan developers
+# SPDX-License-Identifier: BSD-3-Clause
+"""What a score is made of: terms, each in a file of its own, and how they are joined.
+
+A score knows models, images and generated images, but not how these were searched.
+"""
+
+from ._discrimination import Discrimination
+from ._joins import RarestOfGroups, WeightedSum
+from ._largest_residual import LargestResidual, residual_map
+from ._recognition import Recognition
+from ._residual import Residual
+from ._squared_residual import SquaredResidual
+from ._term import Term, measure_terms
+
+__all__ = ["SCORES", "TERMS", "Term", "defined_terms", "measure_terms", "residual_map"]
+
+#: Name -> term, for all terms that there are.
+TERMS = {
+    term.name: term
+    for term in (
+        Residual(),
+        SquaredResidual(),
+        LargestResidual(),
+        Discrimination(),
+        Recognition(),
+    )
+}
+
+#: ``anomaly_score`` -> how its terms are joined.
+SCORES = {"anogan": WeightedSum(), "calibrated": RarestOfGroups()}
+
+
+def defined_terms(model):
+    """The terms that can be measured with a model."""
+    return [term for term in TERMS.values() if term.is_defined(model)]

@@ -1,0 +1,106 @@
+# Authors: The sklearn-anogan developers
+# SPDX-License-Identifier: BSD-3-Clause
+"""The difference of the pixels in its most unusual place, and the map of places."""
+
+import numpy as np
+import torch
+from scipy.ndimage import uniform_filter
+
+from .._losses import smooth
+from ._term import Term
+
+#: Share of the mean over all places that is added to the mean square in each place.
+_SHRINKAGE = 0.03
+
+#: Added before square roots: a difference may be 0 everywhere.
+_TINY = 1e-12
+
+
+class LargestResidual(Term):
+    """Largest difference of the pixels, smoothed, relative to what is usual there.
+
+    The term learns ``scale`` (channels, height, width): by how much normal images
+    differ from generated ones in each place, see `residual_scale`.
+    """
+
+    name = "largest_residual"
+
+    def group_in(self, model):
+        return "difference" if model.layout.has_places else None
+
+    def measure(self, x, G_z, networks, learned):
+        difference = x.double() - G_z.double()
+        return _largest(difference, learned["scale"].to(x.device))
+
+    def fit(self, pairs, model):
+        n, total = len(pairs), 0.0
+        for difference in _differences(pairs):
+            total = total + difference.square()
+        values = []
+        for difference in _differences(pairs):
+            own = difference.square()
+            of_others = (total - own).clamp(min=0) / (n - 1) if n > 1 else own
+            values.append(_largest(difference[None], residual_scale(of_others)).item())
+        return {"scale": residual_scale(total / n)}, np.array(values)
+
+    def shapes(self, model):
+        return {"scale": model.layout.chw}
+
+
+def residual_scale(squares):
+    """What normal images differ by from generated ones, place by place.
+
+    The mean square is smoothed over 5x5 pixels and drawn a little towards its mean over
+    all places. Else any difference would be beyond measure in a place where no normal
+    image has anything.
+
+    Parameters
+    ----------
+    squares : tensor of shape (channels, height, width), float64
+        Mean square of the difference over normal images.
+
+    Returns
+    -------
+    scale : tensor of shape (channels, height, width), float64
+        Above 0.
+    """
+    squares = uniform_filter(squares.numpy(), (1, 5, 5), mode="nearest")
+    return torch.from_numpy(np.sqrt(squares + _SHRINKAGE * squares.mean() + _TINY))
+
+
+def residual_map(x, z, G_z, networks, scale, units, layout):
+    """Map of the difference; an answer for `search_in_blocks`.
+
+    Parameters
+    ----------
+    x, z, G_z : tensors of shape (n, ...)
+        Images, codes and generated images.
+    networks : FrozenNetworks
+    scale : tensor of shape (channels, height, width)
+        Of `LargestResidual`.
+    units : tensor of shape (channels, 1, 1)
+        The user's units in one of the networks'.
+    layout : Layout
+        Of the images.
+
+    Returns
+    -------
+    answer : dict
+        ``maps`` (n, 1, height, width), or (n, channels, 1, 1) for rows: the difference
+        relative to what is usual in each place, in the user's units as if all places
+        were average ones.
+    """
+    average = scale.square().mean((1, 2), keepdim=True).sqrt()
+    difference = (x - G_z).cpu().double()
+    in_units = smooth(difference / scale).abs() * (average * units)
+    return {"maps": layout.to_map(in_units).to(layout.dtype)}
+
+
+def _differences(pairs):
+    """The differences (channels, height, width) of the images, float64, one by one."""
+    for x, G_z in pairs.blocks():
+        yield from (x - G_z).double()
+
+
+def _largest(difference, scale):
+    return smooth(difference / scale).abs().amax((1, 2, 3))

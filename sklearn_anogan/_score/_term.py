@@ -1,0 +1,109 @@
+# Authors: The sklearn-anogan developers
+# SPDX-License-Identifier: BSD-3-Clause
+"""What a term of the score is."""
+
+from functools import partial
+
+import torch
+
+
+class Term:
+    """A number for each image: the higher, the more abnormal.
+
+    To add a term, write a subclass in a file of its own and enter an instance in
+    `TERMS`. Terms have no state. What a term learns from held-out images is kept in the
+    detector's `Calibration`.
+
+    Attributes
+    ----------
+    name : str
+        Key in `TERMS` and in the answer of `score_terms`.
+    group : str or None
+        What the term looks at. In the calibrated score, the terms of a group count by
+        the rarest one, and the groups add up. None keeps the term out of that score.
+    """
+
+    name = None
+    group = None
+
+    def is_defined(self, model):
+        """Whether the term can be measured with this `Model`."""
+        return True
+
+    def group_in(self, model):
+        """The group of the term in the calibrated score of this model, or None."""
+        return self.group
+
+    def measure(self, x, G_z, networks, learned):
+        """Measure the term.
+
+        Parameters
+        ----------
+        x, G_z : tensors of shape (n, channels, height, width), float32
+            Images and the generated images that come closest, as many as a batch that
+            rounds alike.
+        networks : FrozenNetworks
+        learned : dict
+            What `fit` has learned.
+
+        Returns
+        -------
+        values : tensor of shape (n,), float64
+            At least 0.
+        """
+        raise NotImplementedError
+
+    def fit(self, pairs, model):
+        """Learn from held-out images, and measure each as if it were new.
+
+        A term that learns has to leave each image out of what it is measured by: an
+        image that has had its share in that looks more usual than a new image.
+
+        Parameters
+        ----------
+        pairs : Pairs
+            Held-out images with the generated images that come closest.
+        model : Model
+
+        Returns
+        -------
+        learned : dict of float64 tensors
+        values : ndarray of shape (n,), float64
+        """
+        answer = partial(measure_terms, terms=[self], learned={})
+        return {}, pairs.map(answer)[self.name].numpy()
+
+    def shapes(self, model):
+        """Name -> shape of what the term learns."""
+        return {}
+
+
+def measure_terms(x, z, G_z, networks, terms, learned):
+    """Measure terms of any number of images; an answer for `search_in_blocks`.
+
+    Every term gets batches that round alike. Else even the mean over one large image
+    would be shared among threads, and rounded by their number.
+
+    Parameters
+    ----------
+    x, z, G_z : tensors of shape (n, ...)
+        Images, codes and generated images.
+    networks : FrozenNetworks
+    terms : list of Term
+    learned : dict
+        Name of a term -> what the term has learned.
+
+    Returns
+    -------
+    values : dict of tensors (n,), float64
+    """
+
+    def measure(rows):
+        batch = x[rows], G_z[rows], networks
+        values = [term.measure(*batch, learned.get(term.name, {})) for term in terms]
+        return torch.stack(values, 1)
+
+    rows = torch.arange(len(x), device=x.device)
+    values = networks.in_batches(measure, rows)
+    networks.check_finite(values)
+    return dict(zip([term.name for term in terms], values.unbind(1), strict=True))

@@ -1,0 +1,105 @@
+# Authors: The sklearn-anogan developers
+# SPDX-License-Identifier: BSD-3-Clause
+"""What a training depends on, in words and digests: for checkpoints and the memory."""
+
+import inspect
+import pickle
+
+import joblib
+import skorch
+import torch
+from sklearn.base import clone
+
+from .. import __version__
+from ._checkpoints import digest_of_images
+
+#: Settings that are described by their own values.
+_PLAIN = (
+    "latent_dim",
+    "latent_prior",
+    "n_filters",
+    "adversarial_loss",
+    "ema_decay",
+    "self_supervision",
+    "batch_size",
+    "lr",
+    "mixed_precision",
+)
+
+
+def describe_run(images, settings):
+    """What the trained weights depend on, but for the number of epochs and the seed.
+
+    Parameters
+    ----------
+    images : TrainingImages
+    settings : TrainingSettings
+
+    Returns
+    -------
+    description : dict
+        Strings and numbers under names that users know.
+    """
+    digest = digest_of_images(images)[:16]
+    return {name: getattr(settings, name) for name in _PLAIN} | {
+        "generator": _name_of(settings.generator),
+        "discriminator": _name_of(settings.discriminator),
+        "callbacks": [_name_of(type(_unnamed(each))) for each in settings.callbacks],
+        "device": torch.device(settings.device).type,
+        "X": f"{len(images)} training images with digest {digest}",
+    }
+
+
+def describe_code(settings):
+    """What else the weights depend on, where a name is not enough.
+
+    Raises
+    ------
+    ValueError
+        If a network class or a callback cannot be pickled, or a callback not cloned.
+    """
+    networks = settings.generator, settings.discriminator
+    try:
+        # As the callbacks were made: an earlier training has left its traces in them.
+        callbacks = clone([*settings.callbacks], safe=False)
+        pickle.dumps((networks, callbacks))
+    except Exception as error:  # it may raise any
+        raise ValueError(
+            "With memory, network classes and callbacks have to be picklable: define "
+            f"them in a module, and not within a function ({error})."
+        ) from error
+    return {
+        "versions": (__version__, torch.__version__, skorch.__version__),
+        "callbacks": joblib.hash(callbacks),
+        "sources": [_source_of(network) for network in networks],
+    }
+
+
+def check_callbacks(callbacks):
+    """Refuse what is no skorch callback.
+
+    Raises
+    ------
+    ValueError
+    """
+    for callback in callbacks:
+        if not hasattr(_unnamed(callback), "on_train_begin"):
+            raise ValueError(
+                "callbacks must hold skorch callbacks, or tuples of a name and a "
+                f"callback, got {callback!r}."
+            )
+
+
+def _unnamed(callback):
+    return callback[-1] if isinstance(callback, tuple) else callback
+
+
+def _name_of(cls):
+    return f"{cls.__module__}.{cls.__qualname__}"
+
+
+def _source_of(cls):
+    try:
+        return inspect.getsource(cls)
+    except (OSError, TypeError):  # typed into an interpreter, or compiled
+        return None
