@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from sklearn_anogan import AnoGANDetector, _inference
+from sklearn_anogan._networks import Discriminator, Generator
 from sklearn_anogan._search import _blocks
 from sklearn_anogan._search._searcher import Searcher
 
@@ -238,6 +239,36 @@ def test_eight_threads_share_a_detector(detector, images):
     for i, found in enumerate(maps_of_threads):
         np.testing.assert_array_equal(found, maps[i:])
     assert torch.get_num_threads() == n_threads
+
+
+class ScaledGenerator(Generator):
+    def __init__(self, **settings):
+        super().__init__(**settings)
+        self.scale = torch.full((1,), 0.9, requires_grad=True)
+
+    def forward(self, z):
+        return self.scale * super().forward(z)
+
+
+class ScaledDiscriminator(Discriminator):
+    def __init__(self, **settings):
+        super().__init__(**settings)
+        self.scale = torch.full((1,), 0.9, requires_grad=True)
+        self.inner, self.features = self.features, self.scaled_features
+
+    def scaled_features(self, x):
+        return self.scale * self.inner(x)
+
+
+@pytest.mark.parametrize(
+    "network", [{"generator": ScaledGenerator}, {"discriminator": ScaledDiscriminator}]
+)
+def test_answers_need_no_gradient(images, network):
+    """Also of networks with a tensor that torch does not know as a parameter."""
+    settings = {"latent_dim": 4, "n_filters": 4, "max_epochs": 1, "search_steps": 3}
+    detector = AnoGANDetector(**settings, **network, random_state=0).fit(images)
+    assert np.isfinite(detector.score_samples(images[:3])).all()
+    assert np.isfinite(detector.anomaly_map(images[:3])).all()
 
 
 def test_backend_that_cannot_return_one_by_one(detector, images):
