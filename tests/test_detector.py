@@ -456,6 +456,31 @@ def test_map_of_channels_is_their_mean(rng, quick):
     np.testing.assert_allclose(detector.anomaly_map(X), expected, rtol=1e-3)
 
 
+def test_generated_images_of_codes(fitted, fitted_rows, zeros):
+    """Codes as arrays, tensors and lists; in the layout and units of `fit`."""
+    z = fitted.invert(zeros[:5])
+    images = fitted.generate(z)
+    np.testing.assert_allclose(images, fitted.reconstruct(zeros[:5]), atol=1e-4)
+    np.testing.assert_array_equal(fitted.generate(torch.tensor(z)), images)
+    np.testing.assert_array_equal(fitted.generate(z.tolist()), images)
+    rows, X = fitted_rows
+    assert rows.generate(rows.invert(X[:3])).shape == (3, 10)
+
+
+@pytest.mark.parametrize(
+    "z, message",
+    [
+        (np.zeros((2, 9)), "codes of 9 numbers.*fitted with latent_dim=8"),
+        (np.zeros(8), "1D array"),
+        (np.zeros((0, 8)), "0 sample"),
+        (np.full((1, 8), np.nan), "z contains NaN"),
+    ],
+)
+def test_codes_that_are_none(fitted, z, message):
+    with pytest.raises(ValueError, match=message):
+        fitted.generate(z)
+
+
 def test_inversion_is_inverted(fitted):
     """The code of a generated image generates about that image."""
     X = fitted.sample(10, random_state=1)

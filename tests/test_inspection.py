@@ -64,6 +64,21 @@ def test_anomaly_maps_are_those_of_the_detector(fitted, zeros):
     assert display.figure_ is display.axes_[0, 0].figure
 
 
+def test_a_display_of_maps_searches_once(fitted, zeros, quick, rng, searched):
+    AnomalyMapDisplay.from_estimator(fitted, zeros[:3])
+    assert sum(searched) == 3
+    patches = PatchDetector(AnoGANDetector(**quick), 8, n_patches=50, random_state=0)
+    patches.fit(rng.uniform(size=(5, 12, 12)))
+    searched.clear()
+    AnomalyMapDisplay.from_estimator(patches, rng.uniform(size=(2, 12, 12)))
+    assert sum(searched) == 2 * 2 * 2  # two by two patches of an image
+
+
+def test_a_display_of_the_search_searches_once_for_each_step(fitted, zeros, searched):
+    LatentSearchDisplay.from_estimator(fitted, zeros[0], steps=[0, 1, 5])
+    assert searched == [1, 1, 1]
+
+
 def test_contours_of_the_truth(rng):
     images, maps = rng.uniform(size=(2, 2, 9, 9))
     masks = np.zeros((2, 9, 9), bool)

@@ -1,4 +1,5 @@
 import pickle
+import shutil
 import subprocess
 import sys
 import threading
@@ -16,7 +17,7 @@ from skorch.callbacks import Callback, EarlyStopping, LRScheduler
 from sklearn_anogan import AnoGANDetector
 from sklearn_anogan._networks import Generator
 from sklearn_anogan._training import _run
-from sklearn_anogan._training._memory import remember
+from sklearn_anogan._training._memory import _digest, remember
 from sklearn_anogan.model_selection import InlierSplit, make_outlier_scorer
 
 
@@ -268,6 +269,71 @@ def test_what_cannot_be_told_apart(detector, zeros, trainings):
     with pytest.raises(ValueError, match="have to be picklable: define them in a mod"):
         detector.fit(zeros)
     assert not trainings
+
+
+class Training:
+    """Answers with the number of the call, and whether to keep that."""
+
+    def __init__(self, *is_to_keep):
+        self.is_to_keep, self.n_calls = is_to_keep, 0
+
+    def __call__(self):
+        self.n_calls += 1
+        return {"call": self.n_calls}, self.is_to_keep[self.n_calls - 1]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda path: path.write_bytes(path.read_bytes()[:-7]),
+        lambda path: path.write_bytes(b""),
+        lambda path: path.write_bytes(path.read_bytes().replace(b"call", b"cell")),
+        lambda path: joblib.dump(("digest", "no bytes"), path),
+        lambda path: joblib.dump((_digest(b"no pickle"), b"no pickle"), path),
+        lambda path: joblib.dump(None, path),
+        lambda path: path.unlink(),
+        lambda path: shutil.rmtree(path.parent),
+    ],
+)
+def test_a_damaged_entry_is_replaced(tmp_path, damage):
+    """Once: what was trained anew is kept, and other entries stay."""
+    other, train = Training(True), Training(True, True)
+    remember(tmp_path, other, {"key": 0})
+    of_others = entries(tmp_path)
+    for _ in range(2):
+        assert remember(tmp_path, train, {"key": 1}) == {"call": 1}
+    (path,) = {*entries(tmp_path)} - {*of_others}
+    damage(path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # joblib's, that it could not load
+        for _ in range(2):
+            assert remember(tmp_path, train, {"key": 1}) == {"call": 2}
+    assert path in entries(tmp_path)
+    assert remember(tmp_path, other, {"key": 0}) == {"call": 1}
+
+
+def test_a_result_that_is_not_to_be_kept(tmp_path):
+    """It leaves nothing on disk, and the next call trains."""
+    train = Training(False, False, True)
+    for n in (1, 2):
+        assert remember(tmp_path, train, {"key": 1}) == {"call": n}
+        files = {path for path in tmp_path.rglob("*") if path.is_file()}
+        (lock,) = tmp_path.rglob("*.lock")
+        assert lock.stat().st_size == 0
+        # Beside the lock, joblib writes what does not depend on the result.
+        assert {path.name for path in files - {lock}} <= {".gitignore", "func_code.py"}
+    for _ in range(2):
+        assert remember(tmp_path, train, {"key": 1}) == {"call": 3}
+    # What cannot be written is no obstacle if it is not to be written.
+    assert remember(tmp_path, lambda: (entries, False), {"key": 2}) is entries
+
+
+def test_no_memory_keeps_nothing(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    train = Training(True, True)
+    for n in (1, 2):
+        assert remember(None, train, None) == {"call": n}
+    assert not list(tmp_path.iterdir())
 
 
 def test_threads_train_once(tmp_path):

@@ -287,6 +287,46 @@ def test_default_detector(images):
     assert detector.detector.max_epochs == 3
 
 
+@pytest.mark.parametrize("aggregation", ["max", "mean", 0.5])
+def test_one_look_at_each_patch(images, rng, quick, aggregation):
+    """What `explain` answers are the bits of the two methods."""
+    forest = IsolationForest(n_estimators=5, random_state=0)
+    small = rng.uniform(size=(4, 12, 16))
+    for inner, X in [(forest, images), (AnoGANDetector(**quick), small)]:
+        detector = PatchDetector(
+            inner, 4, n_patches=80, aggregation=aggregation, random_state=0
+        ).fit(X)
+        rows, score = [], detector.detector_.score_samples
+
+        def counting(X, rows=rows, score=score):
+            rows.append(len(X))
+            return score(X)
+
+        detector.detector_.score_samples = counting
+        found = detector.explain(X)
+        n_seen = sum(rows)
+        del detector.detector_.score_samples
+        np.testing.assert_array_equal(found.scores, detector.score_samples(X))
+        maps = detector.anomaly_map(X)
+        for one, other in zip(found.maps, maps, strict=True):
+            np.testing.assert_array_equal(one, other)
+        if inner is forest:
+            patches = [
+                len(range(0, side - 3, 2)) + (side % 2)
+                for image in X
+                for side in image.shape[:2]
+            ]
+            assert n_seen == np.prod(np.reshape(patches, (-1, 2)), axis=1).sum()
+
+
+def test_explained_rows(rng, quick):
+    X = rng.normal(size=(50, 3))
+    detector = PatchDetector(AnoGANDetector(**quick)).fit(X)
+    found = detector.explain(X)
+    np.testing.assert_array_equal(found.scores, detector.score_samples(X))
+    np.testing.assert_array_equal(found.maps, detector.anomaly_map(X))
+
+
 def test_rows(rng):
     """Rows of numbers have no patches."""
     X = rng.normal(size=(50, 4))

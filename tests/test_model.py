@@ -1,0 +1,108 @@
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from skorch.history import History
+
+from sklearn_anogan import AnoGANDetector
+from sklearn_anogan._model import Model, UnknownClassError, class_of, frozen, name_of
+from sklearn_anogan._networks import DenseGenerator, Generator
+
+
+class OwnGenerator(Generator):
+    pass
+
+
+NO_CLASSES = {"generator": None, "discriminator": None}
+
+
+@pytest.fixture(params=["fitted", "rows", "encoder"])
+def model(request, fitted, quick, zeros):
+    if request.param == "fitted":
+        return fitted.model_
+    if request.param == "rows":
+        X = zeros[:60].reshape(60, 64)[:, 20:26]
+        return AnoGANDetector(**quick | {"self_supervision": 1.0}).fit(X).model_
+    return AnoGANDetector(**quick, inversion="encoder").fit(zeros[:60]).model_
+
+
+def test_round_trip(model):
+    """Every field comes back, and every tensor is taken out."""
+    plain, tensors = model.to_plain()
+    again = Model.from_plain(plain, tensors, NO_CLASSES)
+    assert not tensors
+    for field in dataclasses.fields(Model):
+        before, after = (getattr(each, field.name) for each in (model, again))
+        if isinstance(before, torch.nn.Module):
+            assert type(after) is type(before)
+            for a, b in zip(
+                before.state_dict().values(), after.state_dict().values(), strict=True
+            ):
+                assert torch.equal(a, b)
+        elif isinstance(before, History):
+            kept = [
+                {name: value for name, value in row.items() if value is not None}
+                for row in before
+            ]
+            assert after == kept
+        else:
+            assert after == before, field.name
+
+
+def test_nothing_can_be_changed(model):
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        model.seed = 3
+    for network in model.networks.values():
+        assert not network.training
+        assert not any(parameter.requires_grad for parameter in network.parameters())
+
+
+def test_codes_are_drawn_from_the_prior(model):
+    z = model.draw(2000, seed=0)
+    assert z.shape == (2000, model.latent_dim)
+    assert torch.equal(z, model.draw(2000, seed=0))
+    assert -1 <= z.min() < -0.99
+    assert 0.99 < z.max() <= 1
+    normal = dataclasses.replace(model, latent_prior="normal").draw(2000, seed=0)
+    assert normal.std().item() == pytest.approx(1, abs=0.05)
+
+
+def test_every_random_state_begins_alike(model):
+    first, second = (model.random_state().randint(2**31 - 1) for _ in range(2))
+    assert first == second
+    other = dataclasses.replace(model, seed=model.seed + 1)
+    assert other.random_state().randint(2**31 - 1) != first
+
+
+def test_epochs_of_an_earlier_model_come_first(model):
+    both = model.continued_from(model)
+    n = len(model.history)
+    assert [row["epoch"] for row in both.history] == list(range(1, 2 * n + 1))
+    assert both.history[n]["d_real"] == model.history[0]["d_real"]
+    assert [row["epoch"] for row in model.history] == list(range(1, n + 1))
+
+
+def test_names_of_classes():
+    assert name_of(DenseGenerator) == "DenseGenerator"
+    assert class_of("DenseGenerator", None) is DenseGenerator
+    assert name_of(OwnGenerator).endswith("test_model.OwnGenerator")
+    assert class_of(name_of(OwnGenerator), OwnGenerator) is OwnGenerator
+    with pytest.raises(UnknownClassError, match="pass the class as generator"):
+        class_of(name_of(OwnGenerator), None)
+
+
+def test_a_file_cannot_claim_more_than_it_has(model):
+    plain, tensors = model.to_plain()
+    for name in ("latent_dim", "n_filters"):
+        with pytest.raises(ValueError, match="should be larger than it is"):
+            Model.from_plain(plain | {name: 2**40}, dict(tensors), NO_CLASSES)
+
+
+def test_a_frozen_copy():
+    network = torch.nn.Linear(2, 2)
+    copy = frozen(network)
+    assert copy is not network
+    assert network.weight.requires_grad
+    assert not copy.weight.requires_grad
+    np.testing.assert_array_equal(copy.weight, network.weight.detach())
