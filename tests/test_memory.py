@@ -282,19 +282,21 @@ class Training:
         return {"call": self.n_calls}, self.is_to_keep[self.n_calls - 1]
 
 
-@pytest.mark.parametrize(
-    "damage",
-    [
-        lambda path: path.write_bytes(path.read_bytes()[:-7]),
-        lambda path: path.write_bytes(b""),
-        lambda path: path.write_bytes(path.read_bytes().replace(b"call", b"cell")),
-        lambda path: joblib.dump(("digest", "no bytes"), path),
-        lambda path: joblib.dump((_digest(b"no pickle"), b"no pickle"), path),
-        lambda path: joblib.dump(None, path),
-        lambda path: path.unlink(),
-        lambda path: shutil.rmtree(path.parent),
-    ],
-)
+DAMAGES = {
+    "truncated": lambda path: path.write_bytes(path.read_bytes()[:-7]),
+    "empty": lambda path: path.write_bytes(b""),
+    "changed": lambda path: path.write_bytes(
+        path.read_bytes().replace(b"call", b"cell")
+    ),
+    "no digest": lambda path: joblib.dump(("digest", "no bytes"), path),
+    "no pickle": lambda path: joblib.dump((_digest(b"text"), b"text"), path),
+    "nothing": lambda path: joblib.dump(None, path),
+    "gone": lambda path: path.unlink(),
+    "all gone": lambda path: shutil.rmtree(path.parent),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
 def test_a_damaged_entry_is_replaced(tmp_path, damage):
     """Once: what was trained anew is kept, and other entries stay."""
     other, train = Training(True), Training(True, True)

@@ -464,23 +464,27 @@ def broken_networks(which):
     return frozen(G, D)
 
 
+@pytest.mark.parametrize("n_steps", [0, 30])
 @pytest.mark.parametrize("which", ["generator", "discriminator"])
-def test_networks_that_answer_nan(which):
+def test_networks_that_answer_nan(which, n_steps):
     networks = broken_networks(which)
     x = torch.rand(3, 1, 8, 8)
     with pytest.raises(FloatingPointError, match="Generator or Discriminator answered"):
-        search(networks, x, torch.zeros(1, LATENT_DIM))
+        search(networks, x, torch.zeros(1, LATENT_DIM), n_steps=n_steps)
     with pytest.raises(FloatingPointError, match="Generator or Discriminator answered"):
-        search(networks, x, torch.rand(100, LATENT_DIM), n_starts=1)
+        search(networks, x, torch.rand(100, LATENT_DIM), n_starts=1, n_steps=n_steps)
 
 
+@pytest.mark.parametrize(
+    "which, n_steps", [("generator", 0), ("generator", 30), ("discriminator", 30)]
+)
 @pytest.mark.parametrize("n_codes", [1, 100])
-@pytest.mark.parametrize("which", ["generator", "discriminator"])
-def test_the_search_itself_refuses_nan(which, n_codes):
+def test_the_search_itself_refuses_nan(which, n_steps, n_codes):
     """Also where no term is measured, as for codes, reconstructions and maps."""
     networks, codes = broken_networks(which), torch.rand(n_codes, LATENT_DIM)
+    x = torch.rand(3, 1, 8, 8)
     with pytest.raises(FloatingPointError, match="Generator or Discriminator answered"):
-        searcher_of(networks, codes, n_starts=1).search(torch.rand(3, 1, 8, 8))
+        searcher_of(networks, codes, n_starts=1, n_steps=n_steps).search(x)
 
 
 @pytest.mark.parametrize("n_codes", [1, 100])
@@ -547,20 +551,20 @@ def everything(x, z, G_z, networks):
 
 def test_pairs_search_their_images_once(fitted, zeros, searched, monkeypatch):
     """The images that are generated again have the bits of the search's own."""
-    monkeypatch.setattr("sklearn_anogan._images._BLOCK_VALUES", 20 * 64)
+    monkeypatch.setattr("sklearn_anogan._images._BLOCK_VALUES", 3 * 64)
     images = fitted._check_images(zeros, reset=False)
-    index = np.random.RandomState(0).permutation(len(zeros))[:150]
+    index = np.random.RandomState(0).permutation(len(zeros))[:70]
     wanted = search_in_blocks(*fitted._search(), images, index, everything)
-    assert sum(searched) == 150
+    assert sum(searched) == 70
 
     searched.clear()
     pairs = Pairs(*fitted._search(), images, index)
-    assert sum(searched) == len(pairs) == 150
+    assert sum(searched) == len(pairs) == 70
     searched.clear()
     assert torch.equal(pairs.codes, wanted["z"])
     assert_same_bits(pairs.map(everything), wanted)
     blocks = list(pairs.blocks())
-    assert [len(x) for x, _ in blocks] == [20] * 7 + [10]
+    assert [len(x) for x, _ in blocks] == [3] * 23 + [1]
     for name, tensors in zip(("x", "G_z"), zip(*blocks, strict=True), strict=True):
         assert torch.equal(torch.cat(tensors), wanted[name])
     assert not searched

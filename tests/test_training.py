@@ -187,7 +187,7 @@ def test_run_makes_a_model(dataset, brief_settings, with_encoder, self_supervisi
 
 def test_run_goes_on_from_a_model(dataset, brief_settings):
     """With steps of no length, the weights stay what they were."""
-    settings = replace(brief_settings, self_supervision=1.0)
+    settings = replace(brief_settings, self_supervision=1.0, ema_decay=0.9)
     start = TrainingRun(dataset, settings, seed=0).train(with_encoder=False)
     still = replace(settings, lr=1e-30)
     for begins_with in (start, None):

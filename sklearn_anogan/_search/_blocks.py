@@ -137,11 +137,10 @@ class Pairs:
     def map(self, answer):
         """The answers of ``answer(x, z, G_z, networks)`` for all images.
 
-        See `search_in_blocks`.
+        See `search_in_blocks`. No progress is shown, since nothing is searched.
         """
-        return self._search(
-            self._workers, self._images, self._index, answer, codes=self.codes
-        )
+        silent = replace(self._workers, verbose=0)
+        return self._search(silent, self._images, self._index, answer, codes=self.codes)
 
     def blocks(self):
         """Yield blocks of images and of generated images, both (m, c, h, w)."""
@@ -203,7 +202,7 @@ def _answer_block(x, codes, searcher, answer, largest_batch):
 def _answer_part(x, codes, searcher, answer):
     networks = searcher.networks
     x = x.to(networks.device).contiguous(memory_format=torch.channels_last)
-    with networks.rounding_alike():
+    with networks.rounding_alike(), torch.no_grad():
         if codes is None:
             z, G_z = searcher.search(x)
         else:

@@ -81,6 +81,11 @@ def descend(networks, coordinates, x, starts, settings):
         The way from the start to the best code, in the coordinates.
     loss : tensor of shape (n * n_starts,)
         The loss there.
+
+    Raises
+    ------
+    FloatingPointError
+        If a network answers with NaN or infinity.
     """
     n_searches, n_steps = len(starts), settings.n_steps
     rates = learning_rates(n_steps, settings.lr).to(x)
@@ -122,6 +127,7 @@ def descend(networks, coordinates, x, starts, settings):
         u_found[ended.number] = ended.u_best
         loss_found[ended.number] = ended.loss_best
         searches = searches._replace(loss_checked=searches.loss_best).select(~has_ended)
+    networks.check_finite(loss_found)
     return u_found, loss_found
 
 
