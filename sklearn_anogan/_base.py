@@ -278,7 +278,7 @@ def warn_user(message, category):
 
 def _is_of_a_library(frame):
     package = frame.f_globals.get("__name__", "").partition(".")[0]
-    return package in ("sklearn_anogan", "sklearn")
+    return package in ("sklearn_anogan", "sklearn", "joblib")
 
 
 def own_random_state(random_state):

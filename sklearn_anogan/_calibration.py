@@ -17,11 +17,11 @@ class Calibration:
     ----------
     held_out : dict
         Name -> ndarray of shape (m,), float64: a value of each held-out image, as if
-        the image were new. The names are those of terms of the score, or "score".
+        the image were new. A name is the name of a term, or "score".
     is_held_out : bool
         Whether the training has not seen these images.
     parameters : dict
-        Parameters of the detector that the values depend on, as they were in `fit`.
+        Parameters that the values depend on, with their values in `fit`.
     learned : dict
         Name of a term -> name -> float64 tensor: what the term has learned of the
         held-out images.

@@ -662,7 +662,7 @@ class AnoGANDetector(CallbackSupportMixin, ImageDetectorMixin, BaseEstimator):
         Raises
         ------
         NotFittedError
-            If `fit` has not been called. Like the other errors, in every method.
+            If `fit` has not been called. Every method raises these errors.
         ValueError, TypeError
             If X is not numeric and finite, holds images of another shape than in `fit`,
             or values so far outside the training range that float32 cannot hold them.
@@ -963,7 +963,7 @@ class AnoGANDetector(CallbackSupportMixin, ImageDetectorMixin, BaseEstimator):
         ----------
         images : Images
         *names : {"codes", "reconstructions", "maps", "terms", "all terms"}
-            What to answer. "terms" are those of the score.
+            What to answer. "terms" are the terms of the score.
         index : ndarray of shape (n,) or None
             Which of the images; None for all.
 
@@ -1006,7 +1006,7 @@ class AnoGANDetector(CallbackSupportMixin, ImageDetectorMixin, BaseEstimator):
         }
 
     def _search(self):
-        """Searchers, settings and workers, by the parameters as they are now."""
+        """Searchers, settings and workers, by the present parameters."""
         self._validate_params()  # some may have been set since `fit`
         with_encoder = self.inversion != "search"
         if with_encoder and self.model_.encoder is None:

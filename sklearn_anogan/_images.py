@@ -131,7 +131,7 @@ class Images:
         return max(1, _BLOCK_VALUES // prod(self.layout.chw))
 
     def blocks(self):
-        """All images, one block after the other, as `read` gives them."""
+        """Yield all images in blocks, as `read` gives them."""
         size = self.block_size()
         for start in range(0, len(self), size):
             yield self.read(slice(start, start + size))
@@ -189,7 +189,7 @@ class ValueRange(NamedTuple):
             raise ValueError(
                 "X has values too far outside the range of the training images, "
                 f"{self.low.min():.6g} to {self.high.max():.6g}: the largest is "
-                f"{images.abs().max():.3g}. Check that X has the same units as they."
+                f"{images.abs().max():.3g}. Check that X has the units of the training images."
             )
         return x.to(device, torch.float32)
 

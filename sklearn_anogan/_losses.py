@@ -3,8 +3,8 @@
 """Losses that more than one part of the library computes.
 
 The latent search descends AnoGAN's loss, and its two terms rank images too. The
-recognition loss trains the discriminator and ranks images. Equation numbers are those
-of Schlegl et al. 2017, :doi:`10.1007/978-3-319-59050-9_12`.
+recognition loss trains the discriminator and ranks images. Equation numbers refer
+to Schlegl et al. 2017, :doi:`10.1007/978-3-319-59050-9_12`.
 """
 
 from torch.nn.functional import avg_pool2d, log_softmax, mse_loss, pad

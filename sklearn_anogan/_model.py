@@ -203,7 +203,7 @@ def name_of(cls):
 
 
 def class_of(name, given):
-    """The network class of this name: ours, or the one given.
+    """The network class of this name: ours, or the class given.
 
     Raises
     ------

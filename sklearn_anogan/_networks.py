@@ -373,9 +373,9 @@ def _check_answer(name, given, answer, wanted):
 def _sizes_inwards(height, width):
     """Heights and widths of the feature maps from the image inwards.
 
-    Each is half of the one before, rounded up, until both sides are at most 4; there
-    are always two halvings or more, so that a discriminator has a layer between the
-    image and its last.
+    Each size is half of the size before, rounded up, until both sides are at most 4.
+    There are at least two halvings, so that a discriminator has a layer between the
+    image and its last layer.
     """
     sizes = [(height, width)]
     while len(sizes) < 3 or max(sizes[-1]) > 4:

@@ -293,7 +293,7 @@ class PatchDetector(ImageDetectorMixin, MetaEstimatorMixin, BaseEstimator):
         Raises
         ------
         NotFittedError
-            If `fit` has not been called. Like the other errors, in every method.
+            If `fit` has not been called. Every method raises these errors.
         ValueError, TypeError
             If X holds no images, images smaller than a patch, images of another number
             of channels than in `fit`, or NaN or infinity.

@@ -41,7 +41,7 @@ def check_finite(name, tensor):
 
 
 def expect(what, found, wanted):
-    """Refuse another value than the one that is wanted."""
+    """Refuse any value but the wanted one."""
     if found != wanted:
         raise ValueError(f"{what} should be {wanted}, but is {found}")
 

@@ -313,7 +313,7 @@ def _decode_each(encoded, given):
 
 
 def _decode(encoded, name, given):
-    """The parameter of this name from JSON; of classes, the one that is given."""
+    """The parameter of this name from JSON; a class is taken from ``given``."""
     if not isinstance(encoded, dict):
         return encoded
     ((kind, value),) = encoded.items()

@@ -338,6 +338,15 @@ def test_no_memory_keeps_nothing(tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
+def test_an_entry_of_nothing_is_trained_anew(tmp_path):
+    """joblib 1.4 may write one where it finds an entry and yet calls the function."""
+    key = {"key": 1}
+    remember(tmp_path, lambda: (None, True), key)
+    assert entries(tmp_path)
+    assert remember(tmp_path, lambda: ("result", True), key) == "result"
+    assert remember(tmp_path, lambda: ("another", True), key) == "result"
+
+
 def test_threads_train_once(tmp_path):
     calls, answers = [], []
 

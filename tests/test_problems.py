@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
@@ -119,6 +120,13 @@ def test_warning_of_a_detector_within_another_estimator(zeros, quick):
         pipeline.fit(X)
     (warning,) = caught
     assert_is_of_the_line(warning, "pipeline.fit(X)")
+    search = GridSearchCV(pipeline, {}, scoring=lambda *args: 0.0, cv=2, refit=False)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        search.fit(X)
+    for warning in caught:  # one a fold
+        assert_is_of_the_line(warning, "search.fit(X)")
+    assert len(caught) == 2
 
 
 def test_the_generator_is_judged_as_it_is_in_the_end(dataset, train):

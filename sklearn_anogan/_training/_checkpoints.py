@@ -256,7 +256,7 @@ def _recall(instance, memory):
 
 
 def _as_plain(value):
-    """Lists, dicts, numbers, strings and tensors as they are, numpy's types in them."""
+    """A value with numpy's types replaced by plain ones; TypeError for other types."""
     if isinstance(value, np.generic):  # first: a float64 is a float too
         return _as_plain(value.item())
     if value is None or isinstance(value, bool | int | float | str | torch.Tensor):

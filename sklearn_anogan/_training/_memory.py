@@ -61,14 +61,16 @@ def _read(cached, key):
     if not cached.check_call_in_cache(key, None):
         return None
     kept = cached.call_and_shelve(key, None)
+    result = None
     try:
         digest, content = kept.get()
         if digest == _digest(content):
-            return pickle.loads(content)
+            result = pickle.loads(content)
     except Exception:  # a damaged file may provoke any
         pass
-    kept.clear()
-    return None
+    if result is None:  # as when an older joblib has called the function after all
+        kept.clear()
+    return result
 
 
 def _pickled(key, result):

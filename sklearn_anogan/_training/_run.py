@@ -222,7 +222,7 @@ def train_gan(
     seed, start, verbose
         As of `TrainingRun`.
     callbacks : sequence of skorch callbacks
-        In addition to those of the settings.
+        In addition to the callbacks of the settings.
     checkpoint : Checkpoint or None
 
     Returns

@@ -5,7 +5,7 @@
 skorch's callbacks end a training by raising KeyboardInterrupt, which skorch's ``fit``
 takes for the end. Python raises the same exception for Ctrl-C, which here has to stop
 the whole ``fit`` of the detector: the user wants the program back. Only this file
-tells the one from the other.
+tells the two apart.
 """
 
 import dis
