@@ -150,7 +150,7 @@ def search_alone(detector, image):
     G, D = model.generator, model.discriminator
     x = scaled(model, image[np.newaxis])
     # The start of the detector's own search, where that has a single candidate.
-    z = model.draw(1, int(model.random_state().randint(2**31 - 1))).requires_grad_()
+    z = model.draw(1, model.search_seed).requires_grad_()
     optimizer = torch.optim.Adam([z], lr=USUAL_LR)
     losses = []
     for _ in range(USUAL_STEPS + 1):

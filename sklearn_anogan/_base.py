@@ -2,15 +2,16 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """What the detectors of this library have in common as estimators."""
 
-import sys
-import warnings
 from contextlib import contextmanager
 from numbers import Real
+from operator import attrgetter
 
 import numpy as np
 from sklearn.base import OutlierMixin
 from sklearn.utils import check_random_state, check_scalar
 from sklearn.utils.validation import check_is_fitted
+
+from ._warnings import warn_user
 
 #: Share of held-out images that ``contamination="auto"`` leaves below the threshold.
 AUTO_CONTAMINATION = 0.05
@@ -23,13 +24,44 @@ LEAST_HELD_OUT, MOST_HELD_OUT, FEW_IMAGES = 10, 1000, 40
 DOCUMENTATION = "https://sklearn-anogan.readthedocs.io/en/latest"
 
 
+class PartOfModel:
+    """A fitted attribute that is a part of `model_`; None there means that it is none.
+
+    Parameters
+    ----------
+    name : str
+        The part, with dots for a part of a part.
+    """
+
+    def __init__(self, name):
+        self.get = attrgetter(name)
+
+    def __set_name__(self, owner, name):
+        self.name = name
+
+    def __get__(self, detector, owner=None):
+        if detector is None:
+            return self
+        model = vars(detector).get("model_")
+        value = None if model is None else self.get(model)
+        if value is None:
+            raise AttributeError(f"This {owner.__name__} has no {self.name}.")
+        return value
+
+    def __set__(self, detector, value):
+        raise AttributeError(
+            f"{self.name} is a part of what fit has learned and cannot be set. Fit "
+            "again, for example with other network classes."
+        )
+
+
 class ImageDetectorMixin(OutlierMixin):
     """What follows from scores and maps.
 
-    A detector provides `score_samples`, `anomaly_map`, `offset_`, and `calibration_`,
-    the `Calibration` of its last fit, with every parameter that the two lists below
-    name; and ``_held_out_scores()``, the scores of the held-out images, each as if the
-    image were new.
+    A detector provides `score_samples`, `anomaly_map` and `offset_`. Its `calibration_`
+    is the `Calibration` of the last fit and holds every parameter of the two lists
+    below. Its ``_held_out_scores()`` are the scores of the held-out images, each as if
+    the image were new.
     """
 
     #: Parameters that decide how an image is searched. Scores of held-out images hold
@@ -45,6 +77,15 @@ class ImageDetectorMixin(OutlierMixin):
     _doc_link_template = (
         f"{DOCUMENTATION}/api/{{estimator_module}}.{{estimator_name}}.html"
     )
+
+    def __dir__(self):
+        # Displays of fitted attributes ask for what is listed here.
+        return [
+            name
+            for name in super().__dir__()
+            if not isinstance(getattr(type(self), name, None), PartOfModel)
+            or hasattr(self, name)
+        ]
 
     def decision_function(self, X):
         """Score images relative to the threshold: ``score_samples(X) - offset_``.
@@ -78,6 +119,7 @@ class ImageDetectorMixin(OutlierMixin):
         array([ True])
         """
         check_is_fitted(self)
+        self._validate_params()  # some may have been set since `fit`
         for name in self._changed(self._threshold_parameters):
             raise ValueError(
                 f"offset_ is a threshold for {name}="
@@ -165,6 +207,7 @@ class ImageDetectorMixin(OutlierMixin):
         True
         """
         check_is_fitted(self)
+        self._validate_params()  # some may have been set since `fit`
         if changed := self._changed(self._search_parameters):
             raise ValueError(
                 "p-values compare images with those searched in fit, but since then "
@@ -176,8 +219,7 @@ class ImageDetectorMixin(OutlierMixin):
             warn_user(
                 f"{type(self).__name__} was fitted to fewer than {FEW_IMAGES} images "
                 "and trained on all of them. Unseen normal images look less normal, so "
-                "that p-values are too low.",
-                UserWarning,
+                "that p-values are too low."
             )
         n_at_most = np.searchsorted(held_out, self.score_samples(X), side="right")
         return (1 + n_at_most) / (1 + len(held_out))
@@ -257,28 +299,16 @@ def hold_out(n):
 
 
 def threshold(scores, contamination):
-    """The score that this share of images does not reach.
+    """The score that a share ``contamination`` of the images lies below.
 
     A number is for the images themselves, as in scikit-learn. "auto" is for unseen
-    images. A new image is as likely to fall between any two of the n scores, so that
-    the k-th score has an expected share of k / (n + 1) below it (Weibull 1939).
+    images. The n sorted scores leave n + 1 gaps, and a new image falls into each gap
+    with the same probability. So the k-th score has an expected share of k / (n + 1)
+    of new images below it (Weibull 1939).
     """
     if contamination == "auto":
         return float(np.quantile(scores, AUTO_CONTAMINATION, method="weibull"))
     return float(np.quantile(scores, contamination))
-
-
-def warn_user(message, category):
-    """Warn at the line of the user's own code, however deep in libraries we are."""
-    depth, frame = 1, sys._getframe()
-    while frame.f_back and _is_of_a_library(frame):
-        depth, frame = depth + 1, frame.f_back
-    warnings.warn(message, category, stacklevel=depth)
-
-
-def _is_of_a_library(frame):
-    package = frame.f_globals.get("__name__", "").partition(".")[0]
-    return package in ("sklearn_anogan", "sklearn", "joblib")
 
 
 def own_random_state(random_state):

@@ -41,7 +41,8 @@ class Calibration:
         for term, learned in self.learned.items():
             for name, tensor in learned.items():
                 tensors[f"learned.{term}.{name}"] = tensor
-        return {"is_held_out": bool(self.is_held_out)}, tensors
+        plain = {"is_held_out": bool(self.is_held_out), "names": [*self.held_out]}
+        return plain, tensors
 
     @classmethod
     def from_plain(cls, plain, tensors, parameters, shapes):

@@ -21,22 +21,30 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from ._base import (
     MOST_HELD_OUT,
     ImageDetectorMixin,
+    PartOfModel,
     hold_out,
     own_random_state,
     threshold,
     unchanged_on_failure,
-    warn_user,
 )
 from ._calibration import Calibration
 from ._compat import CallbackSupportMixin, fit_context, with_callbacks
 from ._devices import resolve_devices
 from ._images import TrainingImages, ValueRange, check_image_shape, check_images
-from ._model import Model
+from ._model import Model, UnknownNameError
 from ._networks import BUILT_IN
 from ._plain import expect
-from ._score import SCORES, TERMS, defined_terms, measure_terms, residual_map
+from ._score import (
+    ALWAYS_DEFINED,
+    JOINS,
+    TERMS,
+    defined_terms,
+    measure_terms,
+    residual_map,
+)
 from ._search import Pairs, Searchers, SearchSettings, Workers, search_in_blocks
 from ._training import ADVERSARIAL_LOSSES, Reports, TrainingRun, TrainingSettings
+from ._warnings import warn_user
 
 __all__ = ["AnoGANDetector"]
 
@@ -147,7 +155,7 @@ class AnoGANDetector(CallbackSupportMixin, ImageDetectorMixin, BaseEstimator):
         Learning rate of the search's Adam.
 
     n_restarts : int, default=0
-        Number of further starts, the next nearest candidates. The best code is kept.
+        Number of additional starts: the next nearest candidates. The best code is kept.
 
     tol : float, default=0.0
         A search ends early once five steps have improved its loss by less than this
@@ -155,12 +163,12 @@ class AnoGANDetector(CallbackSupportMixin, ImageDetectorMixin, BaseEstimator):
 
     anomaly_score : {"anogan", "calibrated"}, default="calibrated"
         What the score of an image is. "anogan" is minus the paper's loss. "calibrated"
-        asks for two terms how many normal images would exceed them, and adds up the
-        logarithms of both answers. The first term is the difference from the nearest
-        generated image, as a whole or in its most unusual place, whichever is rarer.
-        The second term is how badly the discriminator recognizes how the image is
-        turned and moved [5]_, or without `self_supervision`, the paper's discrimination
-        term.
+        estimates for two terms the share of normal images with a larger value, and adds
+        up the logarithms of both shares. The first term is the difference from the
+        nearest generated image, as a whole or in its most unusual place, whichever is
+        rarer. The second term is how badly the discriminator recognizes how the image
+        is turned and moved [5]_, or without `self_supervision`, the paper's
+        discrimination term.
 
     discrimination_weight : float in [0, 1], default=0.1
         Weight w of the discrimination term in the paper's loss, the paper's lambda:
@@ -232,8 +240,8 @@ class AnoGANDetector(CallbackSupportMixin, ImageDetectorMixin, BaseEstimator):
         layout and the value range of the training images, the seed.
 
     calibration_ : object
-        All that was measured on held-out images, and the parameters of the search and
-        the score that this was measured with.
+        Measurements on held-out images, and the parameters of the search and the score
+        that were used for them.
 
     image_shape_ : tuple
         (height, width), (height, width, channels) or, for rows, (n_features,).
@@ -343,7 +351,7 @@ class AnoGANDetector(CallbackSupportMixin, ImageDetectorMixin, BaseEstimator):
         "n_filters": [Interval(Integral, 1, None, closed="left")],
         "generator": [type, None],
         "discriminator": [type, None],
-        "adversarial_loss": [StrOptions(set(ADVERSARIAL_LOSSES))],
+        "adversarial_loss": [StrOptions(ADVERSARIAL_LOSSES.keys())],
         "max_epochs": [
             StrOptions({"auto"}),
             Interval(Integral, 1, None, closed="left"),
@@ -365,7 +373,7 @@ class AnoGANDetector(CallbackSupportMixin, ImageDetectorMixin, BaseEstimator):
         "search_lr": [Interval(Real, 0, None, closed="neither")],
         "n_restarts": [Interval(Integral, 0, None, closed="left")],
         "tol": [Interval(Real, 0, 1, closed="left")],
-        "anomaly_score": [StrOptions({"anogan", "calibrated"})],
+        "anomaly_score": [StrOptions(JOINS.keys())],
         "discrimination_weight": [Interval(Real, 0, 1, closed="both")],
         "contamination": [
             StrOptions({"auto"}),
@@ -377,6 +385,14 @@ class AnoGANDetector(CallbackSupportMixin, ImageDetectorMixin, BaseEstimator):
         "verbose": ["verbose"],
         "random_state": ["random_state"],
     }
+
+    generator_ = PartOfModel("generator")
+    discriminator_ = PartOfModel("discriminator")
+    recognizer_ = PartOfModel("recognizer")
+    encoder_ = PartOfModel("encoder")
+    history_ = PartOfModel("history")
+    encoder_history_ = PartOfModel("encoder_history")
+    image_shape_ = PartOfModel("layout.image_shape")
 
     def __init__(
         self,
@@ -538,15 +554,15 @@ class AnoGANDetector(CallbackSupportMixin, ImageDetectorMixin, BaseEstimator):
         self._calibrate(images, held_out)
 
     def _training_settings(self, layout, device):
-        built_in = BUILT_IN[layout.kind]
+        generator, discriminator = BUILT_IN[layout.kind]
         settings = {
             field.name: getattr(self, field.name) for field in fields(TrainingSettings)
         }
         return TrainingSettings(
             **settings
             | {
-                "generator": self.generator or built_in.generator,
-                "discriminator": self.discriminator or built_in.discriminator,
+                "generator": self.generator or generator,
+                "discriminator": self.discriminator or discriminator,
                 "callbacks": tuple(self.callbacks or ()),
                 "device": device,
             }
@@ -560,19 +576,7 @@ class AnoGANDetector(CallbackSupportMixin, ImageDetectorMixin, BaseEstimator):
             )
 
     def _adopt(self, model):
-        """Take over what was learned; `model_` is what the methods use."""
-        self.model_ = model
-        self.image_shape_ = model.layout.image_shape
-        self.generator_, self.discriminator_ = model.generator, model.discriminator
-        self.history_ = model.history
-        for name in ("recognizer_", "encoder_", "encoder_history_"):
-            vars(self).pop(name, None)
-        if model.recognizer is not None:
-            self.recognizer_ = model.recognizer
-        if model.encoder is not None:
-            self.encoder_ = model.encoder
-            self.encoder_history_ = model.encoder_history
-        self._searchers = Searchers(model)
+        self.model_, self._searchers = model, Searchers(model)
 
     @torch.inference_mode(False)
     def _calibrate(self, images, held_out):
@@ -591,48 +595,41 @@ class AnoGANDetector(CallbackSupportMixin, ImageDetectorMixin, BaseEstimator):
         if self.contamination == "auto":
             scores = self._held_out_scores()
         else:
-            rng = self.model_.random_state()
-            rng.randint(2**31 - 1)  # the seed of the search's candidates
-            of_all = rng.permutation(len(images))[:MOST_HELD_OUT]
-            scores = self._scores(self._answer(images, "terms", index=of_all))
+            of_all = self.model_.sample_of(len(images), MOST_HELD_OUT)
+            scores = self._scores(self._find(images, "terms", index=of_all)["terms"])
         self.offset_ = threshold(scores, self.contamination)
 
     def _held_out_scores(self):
-        score, terms = self._score()
-        loss = score.loss_of_held_out(
-            self.calibration_.held_out, terms, self.model_, **self._score_parameters()
+        join, terms = self._join_and_terms()
+        return -join.loss_of_held_out(
+            self.calibration_.held_out, terms, self.model_, **self._join_parameters()
         )
-        return -loss
 
     def _scores(self, values):
         """Scores of images from the values of their terms, name -> (n,)."""
-        score, terms = self._score()
-        loss = score.loss(
-            values,
-            self.calibration_.held_out,
-            terms,
-            self.model_,
-            **self._score_parameters(),
+        join, terms = self._join_and_terms()
+        held_out = self.calibration_.held_out
+        return -join.loss(
+            values, held_out, terms, self.model_, **self._join_parameters()
         )
-        return -loss
 
-    def _score(self):
+    def _join_and_terms(self):
         """How the terms of the score are joined, and which terms these are."""
-        score = SCORES[self.anomaly_score]
-        return score, score.choose(self._terms(), self.model_)
+        join = JOINS[self.anomaly_score]
+        return join, join.choose(self._terms(), self.model_)
 
     def _terms(self):
         """The terms that the last fit has calibrated."""
         return [TERMS[name] for name in self.calibration_.held_out]
 
-    def _score_parameters(self):
+    def _join_parameters(self):
         return {
-            name: getattr(self, name) for name in SCORES[self.anomaly_score].parameters
+            name: getattr(self, name) for name in JOINS[self.anomaly_score].parameters
         }
 
     @property
     def _threshold_parameters(self):
-        return ("anomaly_score", *SCORES[self.anomaly_score].parameters)
+        return ("anomaly_score", *JOINS[self.anomaly_score].parameters)
 
     def _snapshot(self, model, images, held_out):
         """The fitted attributes as they would be if training ended now."""
@@ -680,7 +677,8 @@ class AnoGANDetector(CallbackSupportMixin, ImageDetectorMixin, BaseEstimator):
         >>> detector.fit(images[:60]).score_samples(X).argsort()  # most abnormal first
         array([1, 0])
         """
-        return self._scores(self._answer(self._check_images(X, reset=False), "terms"))
+        images = self._check_images(X, reset=False)
+        return self._scores(self._find(images, "terms")["terms"])
 
     def score_terms(self, X):
         """Compute the terms that the score is made of.
@@ -731,7 +729,7 @@ class AnoGANDetector(CallbackSupportMixin, ImageDetectorMixin, BaseEstimator):
         recognition
         """
         images = self._check_images(X, reset=False)
-        return Bunch(**self._answer(images, "all terms"))
+        return self._find(images, "all terms")["terms"]
 
     def invert(self, X):
         """Find the latent codes of the nearest generated images.
@@ -759,7 +757,7 @@ class AnoGANDetector(CallbackSupportMixin, ImageDetectorMixin, BaseEstimator):
         torch.Size([5, 1, 8, 8])
         """
         images = self._check_images(X, reset=False)
-        return self._answer(images, "codes")["codes"]
+        return self._find(images, "codes")["codes"]
 
     def reconstruct(self, X):
         """Generate the nearest normal image for each image.
@@ -787,7 +785,7 @@ class AnoGANDetector(CallbackSupportMixin, ImageDetectorMixin, BaseEstimator):
         ((1, 8, 8), True)
         """
         images = self._check_images(X, reset=False)
-        return self._answer(images, "reconstructions")["reconstructions"]
+        return self._find(images, "reconstructions")["reconstructions"]
 
     def anomaly_map(self, X):
         """Show where images differ from the nearest generated images.
@@ -820,7 +818,7 @@ class AnoGANDetector(CallbackSupportMixin, ImageDetectorMixin, BaseEstimator):
         (4, 4)
         """
         images = self._check_images(X, reset=False)
-        return self._answer(images, "maps")["maps"]
+        return self._find(images, "maps")["maps"]
 
     def explain(self, X):
         """Tell all that one search of each image finds: scores, maps and more.
@@ -853,9 +851,8 @@ class AnoGANDetector(CallbackSupportMixin, ImageDetectorMixin, BaseEstimator):
         True
         """
         images = self._check_images(X, reset=False)
-        found = self._answer(images, "codes", "reconstructions", "maps", "all terms")
-        terms = {term.name: found.pop(term.name) for term in self._terms()}
-        return Bunch(**found, scores=self._scores(terms), terms=Bunch(**terms))
+        found = self._find(images, "codes", "reconstructions", "maps", "all terms")
+        return Bunch(**found, scores=self._scores(found["terms"]))
 
     def sample(self, n_samples=1, random_state=None):
         """Draw images from the generator.
@@ -928,7 +925,7 @@ class AnoGANDetector(CallbackSupportMixin, ImageDetectorMixin, BaseEstimator):
         check_is_fitted(self)
         if isinstance(z, torch.Tensor):
             z = z.detach().cpu().numpy()
-        z = check_array(z, dtype=np.float32, input_name="z")
+        z = check_array(z, dtype=np.float32, order="C", copy=True, input_name="z")
         if z.shape[1] != self.model_.latent_dim:
             raise ValueError(
                 f"z has codes of {z.shape[1]} numbers, but this {type(self).__name__} "
@@ -951,47 +948,55 @@ class AnoGANDetector(CallbackSupportMixin, ImageDetectorMixin, BaseEstimator):
             estimator_name=type(self).__name__,
         )
         if reset:
-            self.image_shape_ = images.layout.image_shape
             self.n_features_in_ = int(np.prod(images.layout.image_shape))
         return images
 
     @torch.inference_mode(False)
-    def _answer(self, images, *names, index=None):
+    def _find(self, images, *names, index=None):
         """Search images once, for all that is asked for.
 
         Parameters
         ----------
         images : Images
         *names : {"codes", "reconstructions", "maps", "terms", "all terms"}
-            What to answer. "terms" are the terms of the score.
+            What to find. "terms" are the terms of the score.
         index : ndarray of shape (n,) or None
             Which of the images; None for all.
 
         Returns
         -------
-        answers : dict
-            Name -> array or tensor. Terms have names of their own.
+        found : dict
+            "codes", "reconstructions" and "maps" -> array or tensor in the layout of
+            the images; "terms" -> Bunch with an array for each term.
         """
         searchers, settings, workers = self._search()
         index = np.arange(len(images)) if index is None else index
-        answer = partial(
-            _join_answers, [self._answers(images.layout)[name] for name in names]
-        )
-        found = search_in_blocks(searchers, settings, workers, images, index, answer)
+        _, terms = self._join_and_terms()
+        if "all terms" in names:
+            terms = self._terms()
+        finders = self._finders(images.layout, terms)
+        find = partial(_find_all, [finders[name] for name in names])
+        found = search_in_blocks(searchers, settings, workers, images, index, find)
+
+        def by_name(values):
+            columns = values.numpy().T
+            return Bunch(
+                **{term.name: c for term, c in zip(terms, columns, strict=True)}
+            )
+
         restore = {
+            "codes": torch.Tensor.numpy,
             "reconstructions": images.layout.restore,
             "maps": images.layout.of_maps().restore,
+            "terms": by_name,
         }
-        return {
-            name: restore.get(name, torch.Tensor.numpy)(tensor)
-            for name, tensor in found.items()
-        }
+        return {name: restore[name](values) for name, values in found.items()}
 
-    def _answers(self, layout):
-        """Name -> what `search_in_blocks` is to make of a block of images."""
-        _, terms = self._score()
+    def _finders(self, layout, terms):
+        """Name -> what `search_in_blocks` is to find for a block of images."""
         learned = self.calibration_.learned
         value_range = self.model_.value_range
+        measure = partial(measure_terms, terms=terms, learned=learned)
         return {
             "codes": _codes,
             "reconstructions": partial(_reconstructions, value_range, layout.dtype),
@@ -1001,8 +1006,8 @@ class AnoGANDetector(CallbackSupportMixin, ImageDetectorMixin, BaseEstimator):
                 units=value_range.half_width,
                 layout=layout,
             ),
-            "terms": partial(measure_terms, terms=terms, learned=learned),
-            "all terms": partial(measure_terms, terms=self._terms(), learned=learned),
+            "terms": measure,
+            "all terms": measure,
         }
 
     def _search(self):
@@ -1065,17 +1070,24 @@ def restore(detector, plain, tensors, parameters, classes):
     model = Model.from_plain(plain["model"], tensors, classes)
     expect("features", detector.n_features_in_, prod(model.layout.chw))
     expect("parameters of fit", {*parameters}, {*detector._calibrated_parameters()})
+    names = list(map(str, plain["calibration"]["names"]))
+    if unknown := {*names} - {*TERMS}:
+        raise UnknownNameError(
+            f"The detector's score has the term {min(unknown)!r}, which is not among "
+            f"the terms of this version of sklearn-anogan: {', '.join(TERMS)}."
+        )
+    expect("terms that are missing", {*ALWAYS_DEFINED} - {*names}, set())
     detector._adopt(model)
-    shapes = {term.name: term.shapes(model) for term in defined_terms(model)}
+    shapes = {name: TERMS[name].shapes(model) for name in names}
     detector.calibration_ = Calibration.from_plain(
         plain["calibration"], tensors, parameters, shapes
     )
 
 
-def _join_answers(answers, x, z, G_z, networks):
+def _find_all(finders, x, z, G_z, networks):
     found = {}
-    for answer in answers:
-        found |= answer(x, z, G_z, networks)
+    for find in finders:
+        found |= find(x, z, G_z, networks)
     return found
 
 

@@ -189,7 +189,8 @@ class ValueRange(NamedTuple):
             raise ValueError(
                 "X has values too far outside the range of the training images, "
                 f"{self.low.min():.6g} to {self.high.max():.6g}: the largest is "
-                f"{images.abs().max():.3g}. Check that X has the units of the training images."
+                f"{images.abs().max():.3g}. Check that X has the units of the training "
+                "images."
             )
         return x.to(device, torch.float32)
 

@@ -22,7 +22,8 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 from ._devices import exact_convolutions, free_memory, intraop_threads
 
 #: Sizes of batches. The small ones are for the last images of a block. A GPU has a
-#: single size: less does not fill it, and its libraries round other sizes differently.
+#: single size: a smaller batch would not fill it, and its libraries would round it
+#: differently.
 CPU_BATCHES = (8, 16, 32, 64)
 GPU_BATCHES = (512,)
 
@@ -141,8 +142,8 @@ def inference_form(network, device):
 class AlignedLinear(nn.Linear):
     """A linear layer padded with zeros to sizes that are multiples of _ALIGNMENT.
 
-    In matrices with rows of other lengths, a row is rounded differently depending on
-    where it starts in memory, and so on its place in the batch.
+    If the length of a row is no such multiple, rounding depends on where the row starts
+    in memory, and so on its place in the batch.
     """
 
     @classmethod

@@ -88,7 +88,8 @@ def encoder_loss(x, G_z, f_x, f_G_z):
     Returns
     -------
     loss : scalar tensor
-        Mean square difference of the pixels plus that of the features.
+        Mean square difference of the pixels plus the mean square difference of the
+        features.
     """
     return mse_loss(G_z, x) + mse_loss(f_G_z, f_x)
 

@@ -4,7 +4,7 @@
 
 import copy
 from contextlib import nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -12,7 +12,7 @@ from skorch.history import History
 from torch import nn
 
 from ._images import Layout, ValueRange, make_layout
-from ._networks import BUILT_IN, Recognizer, sample_prior
+from ._networks import BUILT_IN, Recognizer, encoder_class, sample_prior
 from ._plain import check_finite, count, expect, for_json, take, take_under
 from ._transformations import transformations
 
@@ -23,14 +23,12 @@ _NUMBER_TYPES = {
 
 #: Name -> class of the built-in generators and discriminators.
 _NETWORKS = {
-    network.__name__: network
-    for built_in in BUILT_IN.values()
-    for network in (built_in.generator, built_in.discriminator)
+    network.__name__: network for built_in in BUILT_IN.values() for network in built_in
 }
 
 
-class UnknownClassError(ValueError):
-    """A file names a network class that is not ours and has not been given."""
+class UnknownNameError(ValueError):
+    """A file names a class or a term that is not known here."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,7 +52,7 @@ class Model:
     value_range : ValueRange
         Of the training images, between the user's units and [-1, 1].
     history, encoder_history : skorch.history.History
-        The epochs of both trainings; the encoder's is empty without an encoder.
+        The epochs of both trainings. Without an encoder, the second is None.
     problems : tuple of str
         What went wrong in the training, in words for the user.
     """
@@ -71,11 +69,11 @@ class Model:
     history: History
     problems: tuple = ()
     encoder: nn.Module | None = None
-    encoder_history: History = field(default_factory=History)
+    encoder_history: History | None = None
 
     @property
     def networks(self):
-        """Name -> network, for the networks that there are."""
+        """Name -> network, for the networks that are not None."""
         networks = {
             "generator": self.generator,
             "discriminator": self.discriminator,
@@ -92,13 +90,16 @@ class Model:
         rows = [row | {"epoch": n} for n, row in enumerate(rows, start=1)]
         return replace(self, history=History(rows))
 
-    def random_state(self):
-        """What decides, after the training, about candidates and samples of images.
+    @property
+    def search_seed(self):
+        """Seed of the candidates that searches start from."""
+        return int(np.random.RandomState(self.seed).randint(2**31 - 1))
 
-        Every call begins with the same numbers. The first number is for `draw`, of the
-        candidates of the search.
-        """
-        return np.random.RandomState(self.seed)
+    def sample_of(self, n_images, n):
+        """Places of n images among ``n_images``, drawn at random, but always alike."""
+        rng = np.random.RandomState(self.seed)
+        rng.randint(2**31 - 1)  # `search_seed`
+        return rng.permutation(n_images)[:n]
 
     def draw(self, n, seed):
         """Latent codes from the prior, float32 on the CPU."""
@@ -132,7 +133,7 @@ class Model:
             "n_filters": int(self.n_filters),
             "seed": int(self.seed),
             "history": for_json(self.history),
-            "encoder_history": for_json(self.encoder_history),
+            "encoder_history": for_json(self.encoder_history or []),
             "problems": list(self.problems),
         }
         tensors = {
@@ -157,7 +158,7 @@ class Model:
 
         Raises
         ------
-        UnknownClassError
+        UnknownNameError
             If a class of the user's own has not been given.
         Exception
             Of any kind, if the plain form does not fit together.
@@ -185,7 +186,7 @@ class Model:
             layout=layout,
             value_range=value_range,
             history=_history_from_plain(plain["history"]),
-            encoder_history=_history_from_plain(plain["encoder_history"]),
+            encoder_history=_history_from_plain(plain["encoder_history"]) or None,
             problems=tuple(map(str, plain["problems"])),
         )
 
@@ -207,13 +208,13 @@ def class_of(name, given):
 
     Raises
     ------
-    UnknownClassError
+    UnknownNameError
         If the class is not ours and none is given.
     """
     if name in _NETWORKS:
         return _NETWORKS[name]
     if given is None:
-        raise UnknownClassError(
+        raise UnknownNameError(
             f"The detector has networks of the class {name}, which load does not look "
             "for by itself: pass the class as generator or discriminator."
         )
@@ -275,7 +276,7 @@ def _networks_from_plain(plain, tensors, classes, layout, is_bounded):
             lambda: Recognizer((n_features,), transformations(*layout.chw), n_units),
         )
     if plain["has_encoder"]:
-        E = BUILT_IN[layout.kind].encoder
+        E = encoder_class(height, width)
         networks["encoder"] = fill(
             "encoder", lambda: E(**of_codes, **of_images, is_bounded=is_bounded)
         )

@@ -25,7 +25,6 @@ convolutional generative adversarial networks", 2016, :doi:`10.48550/arXiv.1511.
 import copy
 import inspect
 from math import prod
-from typing import NamedTuple
 
 import torch
 from torch import nn
@@ -273,19 +272,16 @@ class DenseEncoder(nn.Module):
         return self.layers(x)  # (n, n_features, 1, 1) -> (n, latent_dim)
 
 
-class BuiltIn(NamedTuple):
-    """The built-in networks for one kind of data."""
-
-    generator: type
-    discriminator: type
-    encoder: type
-
-
-#: Kind of the data, see `_images.Layout` -> its networks.
+#: Kind of the data, see `_images.Layout` -> the built-in generator and discriminator.
 BUILT_IN = {
-    "images": BuiltIn(Generator, Discriminator, Encoder),
-    "rows": BuiltIn(DenseGenerator, DenseDiscriminator, DenseEncoder),
+    "images": (Generator, Discriminator),
+    "rows": (DenseGenerator, DenseDiscriminator),
 }
+
+
+def encoder_class(height, width):
+    """The class of encoders: a single pixel has no neighbours to convolve with."""
+    return DenseEncoder if height == width == 1 else Encoder
 
 
 def sample_prior(n, latent_prior, latent_dim, *, device="cpu", rng=None):

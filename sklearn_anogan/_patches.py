@@ -100,7 +100,7 @@ class PatchDetector(ImageDetectorMixin, MetaEstimatorMixin, BaseEstimator):
         Fitted to the patches.
 
     n_channels_ : int
-        Of the images; not for rows.
+        Number of channels; only for images.
 
     offset_ : float
         Threshold on the raw scores: ``decision_function = score_samples - offset_``.
@@ -359,7 +359,7 @@ class PatchDetector(ImageDetectorMixin, MetaEstimatorMixin, BaseEstimator):
         return maps.blended()
 
     def explain(self, X):
-        """Tell scores and maps of images, with a single look at each patch.
+        """Score and map images, processing each patch once.
 
         Parameters
         ----------
@@ -388,8 +388,8 @@ class PatchDetector(ImageDetectorMixin, MetaEstimatorMixin, BaseEstimator):
         self._validate_params()
         images = self._check_images(X, reset=False)
         if not isinstance(images, _Images):
-            scores, maps = self._scores_and_maps_of(images)
-            return Bunch(scores=scores, maps=maps)
+            maps = self.detector_.anomaly_map(images)
+            return Bunch(scores=self._score(images, slice(None)), maps=maps)
         index = range(len(images))
         losses, maps = _PatchLosses(index), _StitchedMaps(images, *self._sizes())
         blocks = self._answers(images, index, self._scores_and_maps_of)
@@ -404,7 +404,7 @@ class PatchDetector(ImageDetectorMixin, MetaEstimatorMixin, BaseEstimator):
         return -self.detector_.score_samples(rows)[:, None, None]
 
     def _scores_and_maps_of(self, rows):
-        if hasattr(self.detector_, "explain"):
+        if isinstance(self.detector_, AnoGANDetector):
             found = self.detector_.explain(rows)
             return found.scores, np.asarray(found.maps)
         scores = self.detector_.score_samples(rows)
@@ -569,7 +569,7 @@ class _StitchedMaps:
 def to_plain(detector):
     """What a detector has learned for JSON, and its tensors by name.
 
-    The detector inside is not among it.
+    `detector_` is not included.
     """
     calibration, tensors = detector.calibration_.to_plain()
     plain = {"calibration": calibration}

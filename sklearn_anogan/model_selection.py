@@ -2,7 +2,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Cross-validation and scorers for detectors that train on normal samples only."""
 
-import warnings
 from collections.abc import Iterable
 
 import numpy as np
@@ -20,6 +19,8 @@ from sklearn.metrics import (
 from sklearn.model_selection import BaseCrossValidator, check_cv
 from sklearn.utils.metadata_routing import get_routing_for_object
 from sklearn.utils.validation import column_or_1d
+
+from ._warnings import warn_user
 
 __all__ = ["InlierSplit", "make_outlier_scorer"]
 
@@ -286,10 +287,9 @@ class _AnomaliesPositive:
     def __call__(self, y, answer, **kwargs):
         is_anomaly = _tell_anomalies(y, self.anomaly_label).astype(int)
         if is_anomaly.min() == is_anomaly.max():
-            warnings.warn(
+            warn_user(
                 f"y has one kind of samples only: {self.__name__} is not defined.",
                 UndefinedMetricWarning,
-                stacklevel=2,
             )
             return np.nan
         answer = (answer == -1).astype(int) if self.of_labels else -answer

@@ -24,7 +24,7 @@ from sklearn.utils.validation import check_is_fitted
 from . import __version__, _detector, _patches
 from ._detector import AnoGANDetector
 from ._files import unusable, write_whole
-from ._model import UnknownClassError, class_of, name_of
+from ._model import UnknownNameError, class_of, name_of
 from ._patches import PatchDetector
 from ._plain import count, expect, number, take_under
 
@@ -164,7 +164,7 @@ def load(path, *, generator=None, discriminator=None, device=None):
         _check_format(described["format"], path)
         detector = _restore(described["detector"], tensors, given)
         _expect_none_left(tensors)
-    except (_FormatError, UnknownClassError):
+    except (_FormatError, UnknownNameError):
         raise
     except Exception as error:  # a hostile file may provoke any
         raise ValueError(

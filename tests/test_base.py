@@ -25,6 +25,8 @@ def test_share_of_the_images_themselves(rng):
 class Identity(ImageDetectorMixin, BaseEstimator):
     """Its scores are the samples."""
 
+    _parameter_constraints = {}  # noqa: RUF012
+
     def fit(self, X, y=None):
         self.calibration_ = Calibration({"score": X}, len(X) > 4, parameters={})
         return self

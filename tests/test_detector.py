@@ -463,6 +463,9 @@ def test_generated_images_of_codes(fitted, fitted_rows, zeros):
     np.testing.assert_allclose(images, fitted.reconstruct(zeros[:5]), atol=1e-4)
     np.testing.assert_array_equal(fitted.generate(torch.tensor(z)), images)
     np.testing.assert_array_equal(fitted.generate(z.tolist()), images)
+    np.testing.assert_array_equal(fitted.generate(z[::-1]), images[::-1])
+    z.flags.writeable = False
+    np.testing.assert_array_equal(fitted.generate(z), images)
     rows, X = fitted_rows
     assert rows.generate(rows.invert(X[:3])).shape == (3, 10)
 
@@ -868,6 +871,26 @@ def test_tol_ends_the_search(fitted, zeros):
 # Fitting
 
 
+@pytest.mark.parametrize("is_fitted", [False, True])
+def test_parts_of_the_model_are_there_once_they_are_learned(fitted, is_fitted):
+    """And cannot be set: the methods would not know of it."""
+    detector = copy.copy(fitted) if is_fitted else AnoGANDetector()
+    always = {"generator_", "discriminator_", "history_", "image_shape_"}
+    for name in always | {"recognizer_", "encoder_", "encoder_history_"}:
+        is_there = is_fitted and name in always
+        assert hasattr(detector, name) == (name in dir(detector)) == is_there
+        with pytest.raises(AttributeError, match=f"{name} is a part of what fit"):
+            setattr(detector, name, None)
+    assert "property" not in detector._repr_html_()
+
+
+def test_parameters_are_checked_by_every_method(fitted, zeros):
+    changed = copy.copy(fitted).set_params(anomaly_score="bogus")
+    for method in ("predict", "decision_function", "p_values", "score_samples"):
+        with pytest.raises(ValueError, match="The 'anomaly_score' parameter of AnoGAN"):
+            getattr(changed, method)(zeros[:2])
+
+
 def test_own_networks(zeros, quick):
     """Classes that keep the documented contract replace the built-in networks."""
 
@@ -1180,7 +1203,9 @@ def test_every_parameter_and_attribute_is_documented(fitted):
     text = inspect.getdoc(AnoGANDetector)
     documented = re.findall(r"^(\w[\w, ]*) : ", text, flags=re.MULTILINE)
     documented = set(", ".join(documented).split(", "))
-    public = {name for name in vars(fitted) if not name.startswith("_")}
+    fitted_to = {name for name in dir(fitted) if name.endswith("_")}
+    public = {*fitted.get_params(), *fitted_to}
+    public = {name for name in public if not name.startswith("_")}
     only_sometimes = {
         "feature_names_in_",
         "recognizer_",

@@ -218,6 +218,15 @@ def test_what_a_callback_of_sklearn_has_stopped_is_not_kept(detector, zeros, tra
     assert trainings == ["gan", "gan"]
 
 
+def test_an_encoder_of_a_stopped_training_is_not_kept(detector, zeros, trainings):
+    """Else the next fit would get it, with the networks that it belongs to."""
+    pytest.importorskip("sklearn.callback")
+    detector.set_params(inversion="encoder")
+    clone(detector).set_callbacks(StopAtOnce()).fit(zeros)
+    assert len(clone(detector).fit(zeros).history_) == 3
+    assert trainings == ["gan", "encoder"] * 2
+
+
 def test_random_training_is_kept(detector, zeros, trainings):
     """As a step of a pipeline with memory is."""
     detector.set_params(random_state=None)
@@ -303,38 +312,38 @@ def test_a_damaged_entry_is_replaced(tmp_path, damage):
     remember(tmp_path, other, {"key": 0})
     of_others = entries(tmp_path)
     for _ in range(2):
-        assert remember(tmp_path, train, {"key": 1}) == {"call": 1}
+        assert remember(tmp_path, train, {"key": 1})[0] == {"call": 1}
     (path,) = {*entries(tmp_path)} - {*of_others}
     damage(path)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # joblib's, that it could not load
         for _ in range(2):
-            assert remember(tmp_path, train, {"key": 1}) == {"call": 2}
+            assert remember(tmp_path, train, {"key": 1})[0] == {"call": 2}
     assert path in entries(tmp_path)
-    assert remember(tmp_path, other, {"key": 0}) == {"call": 1}
+    assert remember(tmp_path, other, {"key": 0})[0] == {"call": 1}
 
 
 def test_a_result_that_is_not_to_be_kept(tmp_path):
     """It leaves nothing on disk, and the next call trains."""
     train = Training(False, False, True)
     for n in (1, 2):
-        assert remember(tmp_path, train, {"key": 1}) == {"call": n}
+        assert remember(tmp_path, train, {"key": 1})[0] == {"call": n}
         files = {path for path in tmp_path.rglob("*") if path.is_file()}
         (lock,) = tmp_path.rglob("*.lock")
         assert lock.stat().st_size == 0
         # Beside the lock, joblib writes what does not depend on the result.
         assert {path.name for path in files - {lock}} <= {".gitignore", "func_code.py"}
     for _ in range(2):
-        assert remember(tmp_path, train, {"key": 1}) == {"call": 3}
+        assert remember(tmp_path, train, {"key": 1})[0] == {"call": 3}
     # What cannot be written is no obstacle if it is not to be written.
-    assert remember(tmp_path, lambda: (entries, False), {"key": 2}) is entries
+    assert remember(tmp_path, lambda: (entries, False), {"key": 2}) == (entries, False)
 
 
 def test_no_memory_keeps_nothing(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     train = Training(True, True)
     for n in (1, 2):
-        assert remember(None, train, None) == {"call": n}
+        assert remember(None, train, None)[0] == {"call": n}
     assert not list(tmp_path.iterdir())
 
 
@@ -343,8 +352,9 @@ def test_an_entry_of_nothing_is_trained_anew(tmp_path):
     key = {"key": 1}
     remember(tmp_path, lambda: (None, True), key)
     assert entries(tmp_path)
-    assert remember(tmp_path, lambda: ("result", True), key) == "result"
-    assert remember(tmp_path, lambda: ("another", True), key) == "result"
+    assert remember(tmp_path, lambda: ("result", True), key)[0] == "result"
+    again = remember(tmp_path, lambda: ("another", True), key)
+    assert again == ("result", True)
 
 
 def test_threads_train_once(tmp_path):
@@ -356,7 +366,7 @@ def test_threads_train_once(tmp_path):
         return {"of": "training"}, True
 
     def ask():
-        answers.append(remember(tmp_path, train, {"key": 1}))
+        answers.append(remember(tmp_path, train, {"key": 1})[0])
 
     threads = [threading.Thread(target=ask) for _ in range(4)]
     for thread in threads:
@@ -379,7 +389,7 @@ def train():
     time.sleep(0.5)
     return 42, True
 
-print(remember(sys.argv[1], train, {"key": 1}))
+print(remember(sys.argv[1], train, {"key": 1})[0])
 """
 
 

@@ -6,7 +6,7 @@ import torch
 from skorch.history import History
 
 from sklearn_anogan import AnoGANDetector
-from sklearn_anogan._model import Model, UnknownClassError, class_of, frozen, name_of
+from sklearn_anogan._model import Model, UnknownNameError, class_of, frozen, name_of
 from sklearn_anogan._networks import DenseGenerator, Generator
 
 
@@ -68,11 +68,15 @@ def test_codes_are_drawn_from_the_prior(model):
     assert normal.std().item() == pytest.approx(1, abs=0.05)
 
 
-def test_every_random_state_begins_alike(model):
-    first, second = (model.random_state().randint(2**31 - 1) for _ in range(2))
-    assert first == second
+def test_what_is_drawn_after_the_training_depends_on_its_seed(model):
     other = dataclasses.replace(model, seed=model.seed + 1)
-    assert other.random_state().randint(2**31 - 1) != first
+    assert model.search_seed == dataclasses.replace(model).search_seed
+    assert model.search_seed != other.search_seed
+    places = model.sample_of(100, 10)
+    assert len({*places}) == 10
+    np.testing.assert_array_equal(model.sample_of(100, 10), places)
+    assert not np.array_equal(other.sample_of(100, 10), places)
+    assert sorted(model.sample_of(5, 10)) == [0, 1, 2, 3, 4]
 
 
 def test_epochs_of_an_earlier_model_come_first(model):
@@ -88,7 +92,7 @@ def test_names_of_classes():
     assert class_of("DenseGenerator", None) is DenseGenerator
     assert name_of(OwnGenerator).endswith("test_model.OwnGenerator")
     assert class_of(name_of(OwnGenerator), OwnGenerator) is OwnGenerator
-    with pytest.raises(UnknownClassError, match="pass the class as generator"):
+    with pytest.raises(UnknownNameError, match="pass the class as generator"):
         class_of(name_of(OwnGenerator), None)
 
 

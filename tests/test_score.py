@@ -5,7 +5,7 @@ from scipy.stats import lognorm, norm
 
 from sklearn_anogan import AnoGANDetector
 from sklearn_anogan._base import hold_out
-from sklearn_anogan._score import SCORES, TERMS, Term
+from sklearn_anogan._score import JOINS, TERMS, Term
 from sklearn_anogan._score._joins import LogNormal
 from sklearn_anogan._score._largest_residual import LargestResidual, residual_scale
 from sklearn_anogan.persistence import load, save
@@ -28,7 +28,7 @@ def named(terms):
 
 def loss_of(terms, held_out):
     """The calibrated loss of terms (n, 3), by held-out terms (m, 3)."""
-    return SCORES["calibrated"].loss(named(terms), named(held_out), STUBS, None)
+    return JOINS["calibrated"].loss(named(terms), named(held_out), STUBS, None)
 
 
 @pytest.fixture
@@ -96,7 +96,7 @@ def test_distribution_without_each_image(rng):
 
 def test_held_out_images_are_joined_as_if_new(rng):
     terms = rng.lognormal(size=(7, 3))
-    losses = SCORES["calibrated"].loss_of_held_out(named(terms), STUBS, None)
+    losses = JOINS["calibrated"].loss_of_held_out(named(terms), STUBS, None)
     for i in range(7):
         expected = loss_of(terms[[i]], np.delete(terms, i, axis=0))
         assert losses[i] == pytest.approx(expected[0])
@@ -104,7 +104,7 @@ def test_held_out_images_are_joined_as_if_new(rng):
 
 def test_the_papers_sum_needs_no_calibration(rng):
     values = {"residual": rng.uniform(size=5), "discrimination": rng.uniform(size=5)}
-    join = SCORES["anogan"]
+    join = JOINS["anogan"]
     expected = 0.7 * values["residual"] + 0.3 * values["discrimination"]
     for loss in (
         join.loss(values, {}, [], None, discrimination_weight=0.3),
@@ -219,6 +219,23 @@ def test_a_term_takes_one_entry(zeros, quick, tmp_path, monkeypatch):
     np.testing.assert_array_equal(
         loaded.score_terms(zeros).brightness, terms.brightness
     )
+
     monkeypatch.undo()
-    with pytest.raises(ValueError, match="more arrays than needed"):
+    with pytest.raises(ValueError, match="has the term 'brightness', which is not"):
         load(tmp_path / "detector.safetensors")
+
+
+def test_files_without_a_new_term_are_read(zeros, quick, tmp_path, monkeypatch):
+    """And a term may have the name of an answer."""
+    detector = AnoGANDetector(**quick).fit(zeros)
+    save(detector, tmp_path / "detector.safetensors")
+    term = Brightness()
+    term.name = "maps"
+    monkeypatch.setitem(TERMS, "maps", term)
+    loaded = load(tmp_path / "detector.safetensors")
+    np.testing.assert_array_equal(
+        loaded.score_samples(zeros), detector.score_samples(zeros)
+    )
+    found = AnoGANDetector(**quick).fit(zeros).explain(zeros[:3])
+    assert found.maps.shape == (3, 8, 8)
+    assert found.terms["maps"].shape == (3,)

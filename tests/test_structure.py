@@ -23,7 +23,7 @@ LAYERS = [
     ["_model", "_inference"],
     ["_calibration"],
     ["_images", "_networks", "_transformations", "_losses", "_devices", "_files"],
-    ["_plain"],
+    ["_plain", "_warnings"],
 ]
 
 

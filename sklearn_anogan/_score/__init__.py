@@ -13,7 +13,15 @@ from ._residual import Residual
 from ._squared_residual import SquaredResidual
 from ._term import Term, measure_terms
 
-__all__ = ["SCORES", "TERMS", "Term", "defined_terms", "measure_terms", "residual_map"]
+__all__ = [
+    "ALWAYS_DEFINED",
+    "JOINS",
+    "TERMS",
+    "Term",
+    "defined_terms",
+    "measure_terms",
+    "residual_map",
+]
 
 #: Name -> term, for all terms that there are.
 TERMS = {
@@ -28,7 +36,10 @@ TERMS = {
 }
 
 #: ``anomaly_score`` -> how its terms are joined.
-SCORES = {"anogan": WeightedSum(), "calibrated": RarestOfGroups()}
+JOINS = {"anogan": WeightedSum(), "calibrated": RarestOfGroups()}
+
+#: Terms that every model has, for both scores and for maps.
+ALWAYS_DEFINED = ("residual", "squared_residual", "largest_residual", "discrimination")
 
 
 def defined_terms(model):

@@ -74,7 +74,7 @@ class RarestOfGroups:
         return [term for term in terms if term.group_in(model) is not None]
 
     def loss(self, values, held_out, terms, model, **parameters):
-        """Join the values of new images; as of `WeightedSum`."""
+        """Join the values of new images. Parameters as for `WeightedSum.loss`."""
         spreads = {term.name: LogNormal.of(held_out[term.name]) for term in terms}
         return self._join(values, spreads, terms, model)
 

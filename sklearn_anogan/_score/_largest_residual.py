@@ -48,11 +48,11 @@ class LargestResidual(Term):
 
 
 def residual_scale(squares):
-    """What normal images differ by from generated ones, place by place.
+    """How much normal images differ from generated images, place by place.
 
     The mean square is smoothed over 5x5 pixels and drawn a little towards its mean over
-    all places. Else any difference would be beyond measure in a place where no normal
-    image has anything.
+    all places. Otherwise a place where no normal image differs would have a scale near
+    0, and any difference there would count as huge.
 
     Parameters
     ----------
@@ -79,7 +79,7 @@ def residual_map(x, z, G_z, networks, scale, units, layout):
     scale : tensor of shape (channels, height, width)
         Of `LargestResidual`.
     units : tensor of shape (channels, 1, 1)
-        The user's units in one of the networks'.
+        How many of the user's units one unit of the networks' scale is.
     layout : Layout
         Of the images.
 

@@ -40,8 +40,8 @@ class Term:
         Parameters
         ----------
         x, G_z : tensors of shape (n, channels, height, width), float32
-            Images and the generated images that come closest, as many as a batch that
-            rounds alike.
+            Images and the generated images that come closest. n is the size of a batch
+            that rounds alike.
         networks : FrozenNetworks
         learned : dict
             What `fit` has learned.
@@ -56,8 +56,8 @@ class Term:
     def fit(self, pairs, model):
         """Learn from held-out images, and measure each as if it were new.
 
-        A term that learns has to leave each image out of what it is measured by: an
-        image that has had its share in that looks more usual than a new image.
+        A term that learns must measure each image with what it learns from the other
+        images. Otherwise the image would look more usual than a new one.
 
         Parameters
         ----------
@@ -71,7 +71,7 @@ class Term:
         values : ndarray of shape (n,), float64
         """
         answer = partial(measure_terms, terms=[self], learned={})
-        return {}, pairs.map(answer)[self.name].numpy()
+        return {}, pairs.map(answer)["terms"].numpy().ravel()
 
     def shapes(self, model):
         """Name -> shape of what the term learns."""
@@ -95,7 +95,8 @@ def measure_terms(x, z, G_z, networks, terms, learned):
 
     Returns
     -------
-    values : dict of tensors (n,), float64
+    answer : dict
+        ``terms``, a tensor (n, n_terms), float64.
     """
 
     def measure(rows):
@@ -106,4 +107,4 @@ def measure_terms(x, z, G_z, networks, terms, learned):
     rows = torch.arange(len(x), device=x.device)
     values = networks.in_batches(measure, rows)
     networks.check_finite(values)
-    return dict(zip([term.name for term in terms], values.unbind(1), strict=True))
+    return {"terms": values}

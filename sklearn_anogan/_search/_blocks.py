@@ -55,9 +55,9 @@ def search_in_blocks(
     index : ndarray of shape (n,)
         Which of the images.
     answer : callable
-        ``answer(x, z, G_z, networks)`` makes of a block of images, their codes and the
-        generated images what to return: a dictionary of tensors (m, ...). Other
-        processes must be able to unpickle it.
+        ``answer(x, z, G_z, networks)`` gets a block of m images, their codes, the
+        generated images and the networks, and returns a dictionary of tensors (m, ...).
+        Other processes must be able to unpickle it.
     codes : tensor of shape (n, latent_dim) or None
         Codes that are known already; then nothing is searched.
 

@@ -108,8 +108,8 @@ def find_starts(networks, exploration, x, n_starts, with_encoder):
     def nearest(batch):
         return exploration.similarity(batch).topk(n_starts).indices
 
-    # One thread and one size always round alike. Batches are needed here too: a row is
-    # as long as there are candidates.
+    # One thread and one size always round alike. Batches are needed here too, for
+    # memory: each image gets a similarity for every candidate.
     with intraop_threads(1):
         found = replace(networks, sizes=CPU_BATCHES[-1:]).in_batches(nearest, x)
     return candidates[found.flatten()]

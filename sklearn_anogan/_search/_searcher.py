@@ -117,9 +117,9 @@ class Searcher:
 class Searchers:
     """Makes searchers for a model, and keeps what took time to make.
 
-    Kept are the networks in their form for a device, the batch sizes measured for a
-    number of threads, and the last exploration on a device. Copies of a detector share
-    them; a pickle does not hold them.
+    The object keeps the networks in their form for a device, the batch sizes measured
+    for a number of threads, and the last exploration on a device. Copies of a detector
+    share these. A pickle holds the model only.
 
     Parameters
     ----------
@@ -166,8 +166,7 @@ class Searchers:
         if known != wanted:
             # The same candidates for every image: with candidates of its own, a score
             # would depend on the image's place in X.
-            seed = int(self.model.random_state().randint(2**31 - 1))
-            z = self.model.draw(n_candidates, seed).to(device)
+            z = self.model.draw(n_candidates, self.model.search_seed).to(device)
             exploration = explore(self._measured_on(device), z, settings.n_starts)
             self._explored[device] = wanted, exploration
         return exploration

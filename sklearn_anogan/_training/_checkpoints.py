@@ -5,7 +5,6 @@
 import hashlib
 import io
 import time
-import warnings
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +12,7 @@ import torch
 from skorch.callbacks import Callback
 
 from .._files import unusable, write_whole
+from .._warnings import warn_user
 
 #: A checkpoint is written again when this many times the duration of the last writing
 #: has passed, so that checkpoints cost a small share of the training.
@@ -143,11 +143,10 @@ class Checkpoint(Callback):
             if self.has_failed:  # once is enough
                 return
             self.has_failed = True
-            warnings.warn(
+            warn_user(
                 f"The checkpoint {self.path} could not be written after epoch "
                 f"{len(net.history)}: {error}. The training goes on; if it is "
-                "interrupted, it starts again from the last checkpoint written.",
-                stacklevel=2,
+                "interrupted, it starts again from the last checkpoint written."
             )
 
     def _read(self):

@@ -4,6 +4,7 @@
 
 import inspect
 import pickle
+from dataclasses import fields
 
 import joblib
 import skorch
@@ -11,24 +12,15 @@ import torch
 from sklearn.base import clone
 
 from .. import __version__
+from ._adversarial import ADVERSARIAL_LOSSES
 from ._checkpoints import digest_of_images
 
-#: Settings that are described by their own values.
-_PLAIN = (
-    "latent_dim",
-    "latent_prior",
-    "n_filters",
-    "adversarial_loss",
-    "ema_decay",
-    "self_supervision",
-    "batch_size",
-    "lr",
-    "mixed_precision",
-)
+#: Settings that are not described by their own values.
+_NOT_PLAIN = {"generator", "discriminator", "callbacks", "device", "max_epochs"}
 
 
 def describe_run(images, settings):
-    """What the trained weights depend on, but for the number of epochs and the seed.
+    """What the trained weights depend on, except the number of epochs and the seed.
 
     Parameters
     ----------
@@ -41,7 +33,8 @@ def describe_run(images, settings):
         Strings and numbers under names that users know.
     """
     digest = digest_of_images(images)[:16]
-    return {name: getattr(settings, name) for name in _PLAIN} | {
+    names = {field.name for field in fields(settings)} - _NOT_PLAIN
+    return {name: getattr(settings, name) for name in sorted(names)} | {
         "generator": _name_of(settings.generator),
         "discriminator": _name_of(settings.discriminator),
         "callbacks": [_name_of(type(_unnamed(each))) for each in settings.callbacks],
@@ -51,7 +44,7 @@ def describe_run(images, settings):
 
 
 def describe_code(settings):
-    """What else the weights depend on, where a name is not enough.
+    """Versions, callbacks and source code, which the name of a class does not tell.
 
     Raises
     ------
@@ -59,8 +52,9 @@ def describe_code(settings):
         If a network class or a callback cannot be pickled, or a callback not cloned.
     """
     networks = settings.generator, settings.discriminator
+    loss = ADVERSARIAL_LOSSES[settings.adversarial_loss]
     try:
-        # As the callbacks were made: an earlier training has left its traces in them.
+        # Clones: an earlier training has changed the state of the callbacks.
         callbacks = clone([*settings.callbacks], safe=False)
         pickle.dumps((networks, callbacks))
     except Exception as error:  # it may raise any
@@ -71,7 +65,7 @@ def describe_code(settings):
     return {
         "versions": (__version__, torch.__version__, skorch.__version__),
         "callbacks": joblib.hash(callbacks),
-        "sources": [_source_of(network) for network in networks],
+        "sources": [_source_of(cls) for cls in (*networks, type(loss))],
     }
 
 

@@ -33,14 +33,15 @@ def remember(memory, train, key):
     -------
     result : object
         A copy of its own.
+    is_kept : bool
+        Whether the result is to be kept.
     """
     try:
         memory = check_memory(str(memory) if isinstance(memory, Path) else memory)
     except OSError as error:
         raise unusable("memory", memory, error) from error
     if getattr(memory, "location", None) is None:
-        result, _ = train()
-        return result
+        return train()
     lock = Path(memory.location, "sklearn_anogan", f"{joblib.hash(key)}.lock")
     try:
         lock.parent.mkdir(parents=True, exist_ok=True)
@@ -49,11 +50,12 @@ def remember(memory, train, key):
     cached = memory.cache(_pickled, ignore=["result"])
     with FileLock(lock):
         result = _read(cached, key)
-        if result is None:
-            result, is_to_keep = train()
-            if is_to_keep:
-                cached(key, result)
-        return result
+        if result is not None:
+            return result, True
+        result, is_to_keep = train()
+        if is_to_keep:
+            cached(key, result)
+        return result, is_to_keep
 
 
 def _read(cached, key):

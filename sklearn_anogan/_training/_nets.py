@@ -113,8 +113,8 @@ class GANNet(Net):
     Attributes
     ----------
     recognizer_ : Recognizer or None
-        None without a second task: images that can be transformed in one way only have
-        none either.
+        None without a second task: if ``self_supervision`` is 0, or if images of this
+        shape allow only one transformation.
     """
 
     record_names = (
@@ -186,11 +186,11 @@ class GANNet(Net):
         x = x.to(self.device)
         z = self.sample_prior(len(x))
 
-        with self.autocast():
+        with self.autocast():  # around both, so that weights are cast once
             G_z = G(z)
-        loss_D, d_real, d_fake = loss.discriminator_step(
-            self._discriminate, x, G_z.detach()
-        )
+            loss_D, d_real, d_fake = loss.discriminator_step(
+                self._discriminate, x, G_z.detach()
+            )
         loss_R = self._recognition_loss(x)
         heads = [] if self.recognizer_ is None else [self.recognizer_]
         total = loss_D + self.self_supervision * loss_R

@@ -18,9 +18,8 @@ _WINNING_GAP, _FEW_IMAGES_GAP = 0.98, 0.9
 def find_problems(net, n_values):
     """What went wrong in the training of a GAN, in words for the user.
 
-    Judged are the losses and the answers of the discriminator over the last tenth of
-    the epochs, and the diversity of the final generator. That diversity is put into the
-    history.
+    The losses and the discriminator's answers of the last tenth of the epochs are
+    judged, and the diversity of the final generator, which is put into the history.
 
     Parameters
     ----------

@@ -5,7 +5,7 @@
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import joblib
@@ -15,7 +15,7 @@ from tqdm import tqdm
 from .._devices import exact_convolutions, is_out_of_memory, seeded
 from .._images import TrainingImages
 from .._model import Model, frozen
-from .._networks import BUILT_IN, check_network_class
+from .._networks import check_network_class, encoder_class
 from ._callbacks import ProgressBar
 from ._checkpoints import Checkpoint, digest_of_weights
 from ._description import check_callbacks, describe_code, describe_run
@@ -59,6 +59,7 @@ class TrainingRun:
     report: Callable | None = None
     verbose: int = 0
 
+    @torch.inference_mode(False)
     def train(self, *, with_encoder):
         """Train a generator and a discriminator on normal images, then an encoder.
 
@@ -80,14 +81,14 @@ class TrainingRun:
         """
         check_callbacks(self.settings.callbacks)
         key = self._key()
-        model = remember(self.memory, self._train_gan, key)
+        model, is_kept = remember(self.memory, self._train_gan, key)
         if with_encoder:
-            model = remember(
-                self.memory,
-                lambda: self._train_encoder(model),
+            model, _ = remember(
+                self.memory if is_kept else None,
+                partial(self._train_encoder, model),
                 key and {"encoder of": key},
             )
-        # The memory knows images as the networks see them: these may have other units.
+        # Memory ignores the user's units: layout and range are those of these images.
         return replace(model, **self._units())
 
     def _train_gan(self):
@@ -96,7 +97,7 @@ class TrainingRun:
             "gan",
             {"random_state": self.seed, "warm_start": self._digest_of_start},
             adopted=["random_state"] if self.has_random_seed else [],
-            # A checkpoint of the very training that is continued here.
+            # Of the fit that ``start`` comes from, which is finished.
             may_replace=lambda state: (
                 self._digest_of_start == _digest_of_gan(**state["net"])
             ),
@@ -142,7 +143,7 @@ class TrainingRun:
                 "random_state": model.seed,
                 "gan": digest_of_weights(G.state_dict(), D.state_dict()),
             },
-            # The GAN's checkpoint has told whether this is the same training.
+            # The GAN's checkpoint was checked already: an old encoder's may go.
             may_replace=lambda state: True,
         )
 
@@ -294,7 +295,7 @@ def train_encoder(
     """
     n_channels, height, width = images[0].shape
     net = EncoderNet(
-        BUILT_IN[images.images.layout.kind].encoder,
+        encoder_class(height, width),
         generator,
         discriminator,
         module__latent_dim=settings.latent_dim,

@@ -1,6 +1,6 @@
 # Authors: The sklearn-anogan developers
 # SPDX-License-Identifier: BSD-3-Clause
-"""How a training ends before its last epoch, and how that is told from Ctrl-C.
+"""How callbacks end a training early, and how such a stop differs from Ctrl-C.
 
 skorch's callbacks end a training by raising KeyboardInterrupt, which skorch's ``fit``
 takes for the end. Python raises the same exception for Ctrl-C, which here has to stop
