@@ -104,11 +104,13 @@ def answer(searcher, x):
     networks = searcher.networks
     x = x.contiguous(memory_format=torch.channels_last)
     names = {*TERMS} if networks.recognizer else {*TERMS} - {"recognition"}
+    terms = [TERMS[name] for name in sorted(names)]
     learned = {"largest_residual": {"scale": torch.ones(x.shape[1:])}}
     with networks.rounding_alike():
         z, G_z = searcher.search(x)
-        terms = [TERMS[name] for name in sorted(names)]
-        return Bunch(z=z, G_z=G_z, **measure_terms(x, z, G_z, networks, terms, learned))
+        values = measure_terms(x, z, G_z, networks, terms, learned)["terms"]
+    by_name = zip(sorted(names), values.unbind(1), strict=True)
+    return Bunch(z=z, G_z=G_z, **dict(by_name))
 
 
 def search(networks, x, codes, **changes):
