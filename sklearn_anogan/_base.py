@@ -25,7 +25,7 @@ DOCUMENTATION = "https://sklearn-anogan.readthedocs.io/en/latest"
 
 
 class PartOfModel:
-    """A fitted attribute that is a part of `model_`; None there means that it is none.
+    """A fitted attribute that is a part of `model_`, and absent if that part is None.
 
     Parameters
     ----------
