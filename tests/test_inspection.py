@@ -74,6 +74,12 @@ def test_a_display_of_maps_searches_once(fitted, zeros, quick, rng, searched):
     assert sum(searched) == 2 * 2 * 2  # two by two patches of an image
 
 
+def test_a_detector_without_maps(zeros):
+    forest = IsolationForest(n_estimators=5).fit(zeros.reshape(len(zeros), -1))
+    with pytest.raises(TypeError, match=r"IsolationForest has no maps\. Use an AnoGAN"):
+        AnomalyMapDisplay.from_estimator(forest, zeros)
+
+
 def test_a_display_of_the_search_searches_once_for_each_step(fitted, zeros, searched):
     LatentSearchDisplay.from_estimator(fitted, zeros[0], steps=[0, 1, 5])
     assert searched == [1, 1, 1]

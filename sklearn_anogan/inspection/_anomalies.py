@@ -85,6 +85,11 @@ class AnomalyMapDisplay:
         -------
         display : AnomalyMapDisplay
 
+        Raises
+        ------
+        TypeError
+            If the detector has no maps.
+
         Examples
         --------
         >>> from sklearn.datasets import load_digits
@@ -99,6 +104,11 @@ class AnomalyMapDisplay:
         >>> len(display.contours_)
         1
         """
+        if not hasattr(detector, "explain"):
+            raise TypeError(
+                f"A {type(detector).__name__} has no maps. Use an AnoGANDetector, a "
+                "PatchDetector of any detector, or from_predictions with maps of yours."
+            )
         found = detector.explain(X)
         return cls.from_predictions(
             X,
