@@ -30,15 +30,24 @@ from ._base import (
 from ._calibration import Calibration
 from ._compat import CallbackSupportMixin, fit_context, with_callbacks
 from ._devices import resolve_devices
-from ._images import TrainingImages, ValueRange, check_image_shape, check_images
+from ._images import (
+    TrainingImages,
+    ValueRange,
+    check_image_shape,
+    check_images,
+    resized,
+    within,
+)
 from ._model import Model, UnknownNameError
 from ._networks import BUILT_IN
 from ._plain import expect
+from ._ruler import learn_ruler
 from ._score import (
     ALWAYS_DEFINED,
     JOINS,
     TERMS,
     defined_terms,
+    deviation_map,
     measure_terms,
     residual_map,
 )
@@ -57,10 +66,11 @@ class AnoGANDetector(CallbackSupportMixin, ImageDetectorMixin, BaseEstimator):
 
     AnoGAN [1]_ trains a DCGAN [2]_ on normal images. For a new image x, the detector
     freezes both networks and searches the latent code z whose generated image G(z)
-    comes closest. What no code can reproduce is anomalous. The difference between x and
-    G(z) ranks images, and it shows pixel by pixel where an image is anomalous. Images
-    are ranked by a second measure too: how well the discriminator recognizes in them
-    what it has learned of normal images.
+    comes closest. What no code can reproduce is anomalous. Three things rank images:
+    the difference between x and G(z); how well the discriminator recognizes in x what
+    it has learned of normal images; and how unusual edges, textures and pixels of x are
+    in their places. The last takes linear algebra only. It finds small defects, and it
+    shows pixel by pixel where an image is anomalous.
 
     Parameters
     ----------
@@ -80,6 +90,12 @@ class AnoGANDetector(CallbackSupportMixin, ImageDetectorMixin, BaseEstimator):
         Channels of the convolution next to the image, in both networks. The number
         doubles with every layer inwards, up to eight times `n_filters`. For plain rows,
         each hidden layer has ``4 * n_filters`` units.
+
+    network_side : int or None, default=32
+        Longest side in pixels of the images that the networks see. Larger images are
+        shrunk to this side for the networks, in proportion, which keeps training short.
+        What finds small defects sees up to 128 pixels whatever `network_side` is. None
+        shows the networks the images as they are.
 
     generator, discriminator : nn.Module classes, default=None
         Networks to train instead of the built-in pair; see Notes.
@@ -163,12 +179,15 @@ class AnoGANDetector(CallbackSupportMixin, ImageDetectorMixin, BaseEstimator):
 
     anomaly_score : {"anogan", "calibrated"}, default="calibrated"
         What the score of an image is. "anogan" is minus the paper's loss. "calibrated"
-        estimates for two terms the share of normal images with a larger value, and adds
-        up the logarithms of both shares. The first term is the difference from the
-        nearest generated image, as a whole or in its most unusual place, whichever is
-        rarer. The second term is how badly the discriminator recognizes how the image
-        is turned and moved [5]_, or without `self_supervision`, the paper's
-        discrimination term.
+        estimates for three terms the share of normal images with a larger value, and
+        adds up the logarithms of the shares. The first term is how far the image
+        deviates from what is usual in each place, as a whole or in its most unusual
+        place, whichever is rarer; rows and images of less than 4 pixels along a side do
+        without this term. The second term is the difference from the nearest generated
+        image. The third term is how badly the discriminator recognizes how the image is
+        turned and moved [5]_, or without `self_supervision`, the paper's discrimination
+        term. If the networks see shrunk images, the last two count by the share of
+        pixels that they see.
 
     discrimination_weight : float in [0, 1], default=0.1
         Weight w of the discrimination term in the paper's loss, the paper's lambda:
@@ -349,6 +368,7 @@ class AnoGANDetector(CallbackSupportMixin, ImageDetectorMixin, BaseEstimator):
         "latent_dim": [Interval(Integral, 1, None, closed="left")],
         "latent_prior": [StrOptions({"uniform", "normal"})],
         "n_filters": [Interval(Integral, 1, None, closed="left")],
+        "network_side": [Interval(Integral, 1, None, closed="left"), None],
         "generator": [type, None],
         "discriminator": [type, None],
         "adversarial_loss": [StrOptions(ADVERSARIAL_LOSSES.keys())],
@@ -401,6 +421,7 @@ class AnoGANDetector(CallbackSupportMixin, ImageDetectorMixin, BaseEstimator):
         latent_dim=64,
         latent_prior="uniform",
         n_filters=32,
+        network_side=32,
         generator=None,
         discriminator=None,
         adversarial_loss="bce",
@@ -432,6 +453,7 @@ class AnoGANDetector(CallbackSupportMixin, ImageDetectorMixin, BaseEstimator):
         self.latent_dim = latent_dim
         self.latent_prior = latent_prior
         self.n_filters = n_filters
+        self.network_side = network_side
         self.generator = generator
         self.discriminator = discriminator
         self.adversarial_loss = adversarial_loss
@@ -531,6 +553,9 @@ class AnoGANDetector(CallbackSupportMixin, ImageDetectorMixin, BaseEstimator):
             self._check_start(start, images.layout)
             value_range = start.value_range
         training, held_out = hold_out(len(images))
+        shape = images.layout.chw[1:]
+        if self.network_side is not None:
+            shape = within(*shape, self.network_side)
 
         def report(name, as_model):
             return make_report(
@@ -538,9 +563,10 @@ class AnoGANDetector(CallbackSupportMixin, ImageDetectorMixin, BaseEstimator):
             )
 
         model = TrainingRun(
-            TrainingImages(images, value_range, device, training),
+            TrainingImages(images, value_range, device, training, shape),
             self._training_settings(images.layout, device),
             seed=int(own_random_state(self.random_state).randint(2**31 - 1)),
+            ruler=learn_ruler(images, value_range, training),
             has_random_seed=self.random_state is None,
             start=start,
             checkpoint_dir=self.checkpoint_dir,
@@ -652,9 +678,8 @@ class AnoGANDetector(CallbackSupportMixin, ImageDetectorMixin, BaseEstimator):
         -------
         scores : ndarray of shape (n,), float64
             The lower, the more abnormal. At most 0, whatever the units of X. The
-            calibrated score is the sum of two logarithms: of the share of normal images
-            that would exceed the first term, and of the share that would exceed the
-            second.
+            calibrated score is the sum of logarithms: for each term, of the share of
+            normal images that would exceed it.
 
         Raises
         ------
@@ -693,8 +718,8 @@ class AnoGANDetector(CallbackSupportMixin, ImageDetectorMixin, BaseEstimator):
         terms : Bunch
             Term by name: ndarrays of shape (n,), float64, at least 0. The higher, the
             more abnormal. The names do not depend on `anomaly_score`. With x an image
-            and G(z) the nearest generated image, on the networks' scale, where training
-            images span [-1, 1]:
+            as the networks see it, and G(z) the nearest generated image, on the
+            networks' scale, where training images span [-1, 1]:
 
             - ``residual``: mean absolute difference of the pixels; in the paper's
               score;
@@ -704,10 +729,14 @@ class AnoGANDetector(CallbackSupportMixin, ImageDetectorMixin, BaseEstimator):
             - ``squared_residual``: mean square of the difference, smoothed over 3x3
               pixels; in the calibrated score;
             - ``largest_residual``: largest value of the smoothed difference, relative
-              to what normal images leave in each place; in the calibrated score, but
-              not for plain rows;
+              to what normal images leave in each place;
             - ``recognition``: mean of -log p(t | t(x)) over the ways t to turn and move
-              an image; in the calibrated score, and only with `self_supervision`.
+              an image; in the calibrated score, and only with `self_supervision`;
+            - ``deviation``: root mean square over all places of the Mahalanobis
+              distance of what filters see there; in the calibrated score, but not for
+              plain rows;
+            - ``largest_deviation``: largest value of :meth:`anomaly_map`; in the
+              calibrated score, but not for plain rows.
 
         Examples
         --------
@@ -727,6 +756,8 @@ class AnoGANDetector(CallbackSupportMixin, ImageDetectorMixin, BaseEstimator):
         largest_residual
         discrimination
         recognition
+        deviation
+        largest_deviation
         """
         images = self._check_images(X, reset=False)
         return self._find(images, "all terms")["terms"]
@@ -788,7 +819,12 @@ class AnoGANDetector(CallbackSupportMixin, ImageDetectorMixin, BaseEstimator):
         return self._find(images, "reconstructions")["reconstructions"]
 
     def anomaly_map(self, X):
-        """Show where images differ from the nearest generated images.
+        """Show where images deviate from normal images.
+
+        Filters learned from the training images describe each place by its edges and
+        textures, at several resolutions. What the whole image explains is taken away,
+        and so is what the leading principal components of normal images explain of the
+        pixels. The rest is compared with what is usual in the same place.
 
         Parameters
         ----------
@@ -798,12 +834,23 @@ class AnoGANDetector(CallbackSupportMixin, ImageDetectorMixin, BaseEstimator):
         Returns
         -------
         maps : ndarray or tensor of shape (n, height, width)
-            For every pixel, the difference between the image and the nearest generated
-            one, relative to the difference that is usual in that place for unseen
-            normal images. The difference is smoothed over 3x3 pixels; the map is its
-            absolute value, averaged over the channels, in the units of X as if all
-            places were average ones. For plain rows, maps have a value for every
-            feature: (n, n_features).
+            For every pixel, by how many standard deviations of unseen normal images
+            the image deviates there more than usual. Above 0: where an image deviates
+            less than usual, the value s becomes log(1 + exp(s)), which keeps the order.
+            Images of more than 128 pixels along a side are shrunk to that, and their
+            maps are enlarged. Rows and images of less than 4 pixels along a side have
+            the map of :meth:`residual_map`.
+
+        Notes
+        -----
+        The map needs no latent search. Its idea is that of PaDiM [1]_, with filters
+        learned from the images in place of a network trained on other images.
+
+        References
+        ----------
+        .. [1] T. Defard, A. Setkov, A. Loesch, R. Audigier, "PaDiM: a patch
+           distribution modeling framework for anomaly detection and localization",
+           2020. :doi:`10.48550/arXiv.2011.08785`
 
         Examples
         --------
@@ -820,10 +867,47 @@ class AnoGANDetector(CallbackSupportMixin, ImageDetectorMixin, BaseEstimator):
         images = self._check_images(X, reset=False)
         return self._find(images, "maps")["maps"]
 
+    def residual_map(self, X):
+        """Show where images differ from the nearest generated images.
+
+        The paper's map, made comparable in all places. It sees what no code of the
+        generator reproduces. For large images, :meth:`anomaly_map` finds more.
+
+        Parameters
+        ----------
+        X : array-like or tensor of n images
+            Of the shape seen in `fit`, in any layout of the Notes.
+
+        Returns
+        -------
+        maps : ndarray or tensor of shape (n, height, width)
+            For every pixel, the difference between the image and the nearest generated
+            one, relative to the difference that is usual in that place for unseen
+            normal images. The difference is smoothed over 3x3 pixels; the map is its
+            absolute value, averaged over the channels, in the units of X as if all
+            places were average ones. For plain rows, maps have a value for every
+            feature: (n, n_features). Where the networks see shrunk images, the map is
+            enlarged.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_digits
+        >>> from sklearn_anogan import AnoGANDetector
+        >>> images = load_digits().images
+        >>> damaged = images[60:61].copy()
+        >>> damaged[0, 3:6, 3:6] = 50  # brighter than any digit
+        >>> detector = AnoGANDetector(n_filters=8, max_epochs=2, random_state=0)
+        >>> maps = detector.fit(images[:60]).residual_map(damaged)
+        >>> divmod(int(maps[0].argmax()), 8)  # row and column of the largest value
+        (4, 4)
+        """
+        images = self._check_images(X, reset=False)
+        return self._find(images, "residual_maps")["residual_maps"]
+
     def explain(self, X):
         """Tell all that one search of each image finds: scores, maps and more.
 
-        The methods `score_samples`, `anomaly_map`, `reconstruct`, `invert` and
+        The methods `score_samples`, `residual_map`, `reconstruct`, `invert` and
         `score_terms` each search the images anew. This method searches them once.
 
         Parameters
@@ -834,9 +918,9 @@ class AnoGANDetector(CallbackSupportMixin, ImageDetectorMixin, BaseEstimator):
         Returns
         -------
         explanation : Bunch
-            ``scores``, ``maps``, ``reconstructions``, ``codes`` and ``terms``, as the
-            methods `score_samples`, `anomaly_map`, `reconstruct`, `invert` and
-            `score_terms` answer.
+            ``scores``, ``maps``, ``residual_maps``, ``reconstructions``, ``codes`` and
+            ``terms``, as the methods `score_samples`, `anomaly_map`, `residual_map`,
+            `reconstruct`, `invert` and `score_terms` answer.
 
         Examples
         --------
@@ -851,7 +935,8 @@ class AnoGANDetector(CallbackSupportMixin, ImageDetectorMixin, BaseEstimator):
         True
         """
         images = self._check_images(X, reset=False)
-        found = self._find(images, "codes", "reconstructions", "maps", "all terms")
+        names = "codes", "reconstructions", "maps", "residual_maps", "all terms"
+        found = self._find(images, *names)
         return Bunch(**found, scores=self._scores(found["terms"]))
 
     def sample(self, n_samples=1, random_state=None):
@@ -958,16 +1043,16 @@ class AnoGANDetector(CallbackSupportMixin, ImageDetectorMixin, BaseEstimator):
         Parameters
         ----------
         images : Images
-        *names : {"codes", "reconstructions", "maps", "terms", "all terms"}
-            What to find. "terms" are the terms of the score.
+        *names : str
+            What to find, see `_finders`. "terms" are the terms of the score.
         index : ndarray of shape (n,) or None
             Which of the images; None for all.
 
         Returns
         -------
         found : dict
-            "codes", "reconstructions" and "maps" -> array or tensor in the layout of
-            the images; "terms" -> Bunch with an array for each term.
+            "codes", "reconstructions", "maps" and "residual_maps" -> array or tensor
+            in the layout of the images; "terms" -> Bunch with an array for each term.
         """
         searchers, settings, workers = self._search()
         index = np.arange(len(images)) if index is None else index
@@ -976,7 +1061,16 @@ class AnoGANDetector(CallbackSupportMixin, ImageDetectorMixin, BaseEstimator):
             terms = self._terms()
         finders = self._finders(images.layout, terms)
         find = partial(_find_all, [finders[name] for name in names])
-        found = search_in_blocks(searchers, settings, workers, images, index, find)
+        by_ruler = {"maps"} if self.model_.ruler is not None else set()
+        found = search_in_blocks(
+            searchers,
+            settings,
+            workers,
+            images,
+            index,
+            find,
+            is_searched=not {*names} <= by_ruler,
+        )
 
         def by_name(values):
             columns = values.numpy().T
@@ -988,6 +1082,7 @@ class AnoGANDetector(CallbackSupportMixin, ImageDetectorMixin, BaseEstimator):
             "codes": torch.Tensor.numpy,
             "reconstructions": images.layout.restore,
             "maps": images.layout.of_maps().restore,
+            "residual_maps": images.layout.of_maps().restore,
             "terms": by_name,
         }
         return {name: restore[name](values) for name, values in found.items()}
@@ -997,15 +1092,21 @@ class AnoGANDetector(CallbackSupportMixin, ImageDetectorMixin, BaseEstimator):
         learned = self.calibration_.learned
         value_range = self.model_.value_range
         measure = partial(measure_terms, terms=terms, learned=learned)
+        residual_maps = partial(
+            residual_map,
+            scale=learned["largest_residual"]["scale"],
+            units=value_range.half_width,
+            layout=layout,
+        )
+        maps = partial(_renamed, residual_maps)
+        if self.model_.ruler is not None:
+            of_places = learned["largest_deviation"]
+            maps = partial(deviation_map, learned=of_places, dtype=layout.dtype)
         return {
             "codes": _codes,
             "reconstructions": partial(_reconstructions, value_range, layout.dtype),
-            "maps": partial(
-                residual_map,
-                scale=learned["largest_residual"]["scale"],
-                units=value_range.half_width,
-                layout=layout,
-            ),
+            "maps": maps,
+            "residual_maps": residual_maps,
             "terms": measure,
             "all terms": measure,
         }
@@ -1036,7 +1137,7 @@ class AnoGANDetector(CallbackSupportMixin, ImageDetectorMixin, BaseEstimator):
     def _n_steps(self):
         if self.search_steps != "auto":
             return self.search_steps
-        _, height, width = self.model_.layout.chw
+        height, width = self.model_.network_shape
         return max(_FEWEST_STEPS, int(np.sqrt(height * width) / 3))
 
 
@@ -1095,5 +1196,10 @@ def _codes(x, z, G_z, networks):
     return {"codes": z}
 
 
+def _renamed(residual_maps, x, z, G_z, networks):
+    return {"maps": residual_maps(x, z, G_z, networks)["residual_maps"]}
+
+
 def _reconstructions(value_range, dtype, x, z, G_z, networks):
+    G_z = resized(G_z, x.shape[2:])
     return {"reconstructions": value_range.to_user(G_z).to(dtype)}

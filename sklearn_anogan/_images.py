@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from sklearn.utils import check_array
+from torch.nn.functional import adaptive_avg_pool2d, interpolate
 
 #: Numbers read at once when all of X is looked through, 8 MB as float64.
 _BLOCK_VALUES = 2**20
@@ -212,10 +213,13 @@ class TrainingImages(torch.utils.data.Dataset):
     device : torch.device
     index : ndarray of shape (n,) or None
         Which of the images; None for all.
+    size : tuple (height, width) or None
+        What the images are shrunk to; None leaves them as they are.
     """
 
-    def __init__(self, images, value_range, device, index=None):
+    def __init__(self, images, value_range, device, index=None, size=None):
         self.images = images
+        self.size = size or images.layout.chw[1:]
         self.index = np.arange(len(images)) if index is None else index
         self.value_range = value_range
         self.device = device
@@ -228,7 +232,28 @@ class TrainingImages(torch.utils.data.Dataset):
 
     def __getitems__(self, numbers):
         images = self.images.read(self.index[numbers])
-        return self.value_range.to_network(images, self.device)
+        return resized(self.value_range.to_network(images, self.device), self.size)
+
+
+def within(height, width, longest):
+    """Height and width, reduced in proportion so that no side is above ``longest``."""
+    if max(height, width) <= longest:
+        return height, width
+    scale = longest / max(height, width)
+    return tuple(max(1, round(scale * side)) for side in (height, width))
+
+
+def resized(x, size):
+    """Images (n, channels, height, width) of another height and width.
+
+    Pixels of shrunk images are means over areas; those of enlarged images are
+    interpolated.
+    """
+    if x.shape[2:] == size:
+        return x
+    if size[0] <= x.shape[2] and size[1] <= x.shape[3]:
+        return adaptive_avg_pool2d(x, size)
+    return interpolate(x, size=size, mode="bilinear")
 
 
 def check_images(X, image_shape, *, n_features, min_samples, estimator_name):

@@ -20,6 +20,7 @@ from torch.nn.functional import linear, pad
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
 from ._devices import exact_convolutions, free_memory, intraop_threads
+from ._images import resized
 
 #: Sizes of batches. The small ones are for the last images of a block. A GPU has a
 #: single size: a smaller batch would not fill it, and its libraries would round it
@@ -42,8 +43,11 @@ class FrozenNetworks:
     ----------
     generator, discriminator, encoder, recognizer : nn.Module or None
         As `inference_form` makes them. None where the model has none.
+    ruler : Ruler or None
     latent_dim : int
         Size of the latent code.
+    network_shape : tuple (height, width)
+        Of the images that the networks see.
     device : torch.device
     n_threads : int or None
         Threads of the CPU to call the networks with; None on other devices.
@@ -55,7 +59,9 @@ class FrozenNetworks:
     discriminator: nn.Module
     encoder: nn.Module | None
     recognizer: nn.Module | None
+    ruler: nn.Module | None
     latent_dim: int
+    network_shape: tuple
     device: torch.device
     n_threads: int | None = None
     sizes: tuple = ()
@@ -72,7 +78,8 @@ class FrozenNetworks:
                 model.recognizer,
             )
         )
-        return cls(*networks, model.latent_dim, device)
+        ruler = model.ruler and copy.deepcopy(model.ruler).to(device)
+        return cls(*networks, ruler, model.latent_dim, model.network_shape, device)
 
     def measured(self):
         """Find the batch sizes for as many threads as torch uses now."""
@@ -106,6 +113,19 @@ class FrozenNetworks:
                 for batch in inputs.split(self.sizes[-1])
             ]
         )
+
+    def seen(self, x):
+        """Images of any size as the networks see them."""
+        return resized(x, self.network_shape)
+
+    def distances(self, x):
+        """The ruler's distances of images of any size.
+
+        One thread measures: the order in which numbers are added up may depend on how
+        many there are.
+        """
+        with intraop_threads(1), torch.no_grad():
+            return self.ruler(resized(x, self.ruler.size))
 
     def check_finite(self, answers):
         """Refuse NaN and infinity among the networks' answers.

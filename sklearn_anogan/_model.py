@@ -5,15 +5,17 @@
 import copy
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from math import prod
 
 import numpy as np
 import torch
 from skorch.history import History
 from torch import nn
 
-from ._images import Layout, ValueRange, make_layout
+from ._images import Layout, ValueRange, make_layout, resized
 from ._networks import BUILT_IN, Recognizer, encoder_class, sample_prior
 from ._plain import check_finite, count, expect, for_json, take, take_under
+from ._ruler import Ruler, expected_shapes, measured_size
 from ._transformations import transformations
 
 #: Types of the user's numbers by the names that files have for them.
@@ -53,6 +55,11 @@ class Model:
         Of the training images, between the user's units and [-1, 1].
     history, encoder_history : skorch.history.History
         The epochs of both trainings. Without an encoder, the second is None.
+    network_shape : tuple (height, width)
+        Of the images that the networks see: smaller than the user's where these are
+        large.
+    ruler : Ruler or None
+        What normal images look like in each place; None where images have no places.
     problems : tuple of str
         What went wrong in the training, in words for the user.
     """
@@ -67,6 +74,8 @@ class Model:
     layout: Layout
     value_range: ValueRange
     history: History
+    network_shape: tuple
+    ruler: Ruler | None = None
     problems: tuple = ()
     encoder: nn.Module | None = None
     encoder_history: History | None = None
@@ -83,6 +92,16 @@ class Model:
         return {
             name: network for name, network in networks.items() if network is not None
         }
+
+    @property
+    def seen_chw(self):
+        """Channels, height and width of the images that the networks see."""
+        return (self.layout.chw[0], *self.network_shape)
+
+    @property
+    def seen_share(self):
+        """Pixels that the networks see, as a share of the pixels of an image."""
+        return prod(self.network_shape) / prod(self.layout.chw[1:])
 
     def continued_from(self, earlier):
         """The model with the epochs of an earlier one before its own."""
@@ -110,6 +129,7 @@ class Model:
     def generate(self, z):
         """Images of latent codes, in the layout and units of the training images."""
         x = torch.cat([self.generator(block) for block in z.split(64)])
+        x = resized(x, self.layout.chw[1:])
         return self.layout.restore(self.value_range.to_user(x))
 
     def to_plain(self):
@@ -132,6 +152,8 @@ class Model:
             "latent_dim": int(self.latent_dim),
             "n_filters": int(self.n_filters),
             "seed": int(self.seed),
+            "network_shape": list(map(int, self.network_shape)),
+            "has_ruler": self.ruler is not None,
             "history": for_json(self.history),
             "encoder_history": for_json(self.encoder_history or []),
             "problems": list(self.problems),
@@ -143,6 +165,9 @@ class Model:
         for name, network in self.networks.items():
             for key, value in network.state_dict().items():
                 tensors[f"{name}.{key}"] = value
+        if self.ruler is not None:
+            for key, value in self.ruler.state_dict().items():
+                tensors[f"ruler.{key}"] = value
         return plain, tensors
 
     @classmethod
@@ -175,10 +200,18 @@ class Model:
         if max(n_filters, latent_dim) > n_weights:
             raise ValueError("its networks should be larger than it is")
         latent_prior = str(plain["latent_prior"])
+        network_shape = tuple(map(count, plain["network_shape"]))
+        _, height, width = layout.chw
+        expect("the length of network_shape", len(network_shape), 2)
+        if network_shape[0] > height or network_shape[1] > width:
+            raise ValueError("its networks see larger images than there are")
+        seen_chw = (n_channels, *network_shape)
         return cls(
             **_networks_from_plain(
-                plain, tensors, classes, layout, latent_prior == "uniform"
+                plain, tensors, classes, seen_chw, latent_prior == "uniform"
             ),
+            network_shape=network_shape,
+            ruler=_ruler_from_plain(tensors, layout) if plain["has_ruler"] else None,
             latent_prior=latent_prior,
             latent_dim=latent_dim,
             n_filters=n_filters,
@@ -239,9 +272,9 @@ def _layout_from_plain(plain):
     )
 
 
-def _networks_from_plain(plain, tensors, classes, layout, is_bounded):
+def _networks_from_plain(plain, tensors, classes, chw, is_bounded):
     """Name -> network, for the networks that the plain form names."""
-    n_channels, height, width = layout.chw
+    n_channels, height, width = chw
     of_images = {
         "n_channels": n_channels,
         "height": height,
@@ -273,7 +306,7 @@ def _networks_from_plain(plain, tensors, classes, layout, is_bounded):
         n_units, n_features = tensors["recognizer.layers.1.weight"].shape
         networks["recognizer"] = fill(
             "recognizer",
-            lambda: Recognizer((n_features,), transformations(*layout.chw), n_units),
+            lambda: Recognizer((n_features,), transformations(*chw), n_units),
         )
     if plain["has_encoder"]:
         E = encoder_class(height, width)
@@ -281,6 +314,18 @@ def _networks_from_plain(plain, tensors, classes, layout, is_bounded):
             "encoder", lambda: E(**of_codes, **of_images, is_bounded=is_bounded)
         )
     return networks
+
+
+def _ruler_from_plain(tensors, layout):
+    n_channels, height, width = layout.chw
+    found = take_under(tensors, "ruler.")
+    expected = expected_shapes(found, n_channels, measured_size(height, width))
+    expect("the ruler's tensors", {*found}, {*expected})
+    for name, tensor in found.items():
+        expect(f"the type of ruler.{name}", tensor.dtype, torch.float32)
+        expect(f"the shape of ruler.{name}", tuple(tensor.shape), expected[name])
+        check_finite(f"ruler.{name}", tensor)
+    return Ruler({name: tensor.clone() for name, tensor in found.items()})
 
 
 def _fill(build, is_ours, weights, name):

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Any outlier detector on the patches of large images."""
 
-from itertools import islice
+from itertools import groupby, islice
 from numbers import Integral, Real
 
 import numpy as np
@@ -37,6 +37,9 @@ from ._plain import count, expect
 
 __all__ = ["PatchDetector"]
 
+#: Longest side of a patch, for detectors that have maps and for other ones.
+_WITH_MAPS, _WITHOUT_MAPS = 128, 32
+
 #: Numbers in the patches that are scored at once.
 _BLOCK_VALUES = 2**20
 
@@ -45,9 +48,9 @@ class PatchDetector(ImageDetectorMixin, MetaEstimatorMixin, BaseEstimator):
     """Detect anomalies in large images with an outlier detector for their patches.
 
     `fit` draws patches at random places of normal images and fits a detector to them.
-    A new image is cut into overlapping patches; their scores make up its score, and
-    their maps are blended into one map of the size of the image. This is how AnoGAN was
-    applied to retinal scans [1]_.
+    A new image is cut into overlapping patches. Their maps are blended into one map of
+    the size of the image, and the map makes up the image's score. This is how AnoGAN
+    was applied to retinal scans [1]_.
 
     Parameters
     ----------
@@ -58,8 +61,10 @@ class PatchDetector(ImageDetectorMixin, MetaEstimatorMixin, BaseEstimator):
         A parameter ``random_state`` that is None is drawn from the `random_state` given
         here. None stands for an :class:`AnoGANDetector`.
 
-    patch_shape : int or tuple (height, width), default=32
-        Size of a patch.
+    patch_shape : int or tuple (height, width), default=None
+        Size of a patch. None is for a detector that has maps 128, or as much as the
+        smallest image of `fit` has: images that fit are then taken as a whole. For
+        other detectors, whose score is all that is known of a patch, None is 32.
 
     stride : int or tuple (down, right), default=None
         Pixels from a scored patch to the next one, at most `patch_shape`. The last
@@ -67,12 +72,12 @@ class PatchDetector(ImageDetectorMixin, MetaEstimatorMixin, BaseEstimator):
 
     n_patches : int, default=10000
         Number of patches that the detector is fitted to. Every place in all the images
-        is equally likely.
+        is equally likely. If there are fewer places, each is taken once.
 
     aggregation : {"max", "mean"} or float in (0, 1], default="max"
-        How the scores of patches make up the score of an image: "max" takes the most
-        abnormal patch, "mean" the mean of all patches, and a number q the patch that is
-        more abnormal than a share q of the patches.
+        How the map of an image makes up its score: "max" takes the most abnormal pixel,
+        "mean" the mean of all pixels, and a number q the pixel that is more abnormal
+        than a share q of the pixels.
 
     downsampling : int, default=1
         Patches are shrunk by this factor before the detector gets them: blocks of
@@ -99,6 +104,9 @@ class PatchDetector(ImageDetectorMixin, MetaEstimatorMixin, BaseEstimator):
     detector_ : estimator
         Fitted to the patches.
 
+    patch_shape_ : tuple (height, width)
+        Size of a patch; only for images.
+
     n_channels_ : int
         Number of channels; only for images.
 
@@ -116,7 +124,8 @@ class PatchDetector(ImageDetectorMixin, MetaEstimatorMixin, BaseEstimator):
 
     See Also
     --------
-    AnoGANDetector : For images that are small enough to be generated as a whole.
+    AnoGANDetector : For images of one shape whose defects can still be seen when the
+        longer side is shrunk to 128 pixels.
 
     Notes
     -----
@@ -162,7 +171,7 @@ class PatchDetector(ImageDetectorMixin, MetaEstimatorMixin, BaseEstimator):
 
     _parameter_constraints = {  # noqa: RUF012 (scikit-learn's own form)
         "detector": [HasMethods(["fit", "score_samples"]), None],
-        "patch_shape": [Interval(Integral, 1, None, closed="left"), "array-like"],
+        "patch_shape": [Interval(Integral, 1, None, closed="left"), "array-like", None],
         "stride": [Interval(Integral, 1, None, closed="left"), "array-like", None],
         "n_patches": [Interval(Integral, 2, None, closed="left")],
         "aggregation": [
@@ -181,7 +190,7 @@ class PatchDetector(ImageDetectorMixin, MetaEstimatorMixin, BaseEstimator):
     def __init__(
         self,
         detector=None,
-        patch_shape=32,
+        patch_shape=None,
         stride=None,
         n_patches=10000,
         aggregation="max",
@@ -241,21 +250,21 @@ class PatchDetector(ImageDetectorMixin, MetaEstimatorMixin, BaseEstimator):
             return self._fit(X)
 
     def _fit(self, X):
-        patch_shape, _ = self._sizes()
         rng = own_random_state(self.random_state)
-        images = self._check_images(X, reset=True)
-        training, held_out = hold_out(len(images))
         detector = AnoGANDetector() if self.detector is None else clone(self.detector)
+        has_maps = hasattr(detector, "anomaly_map")
+        images = self._check_images(X, reset=True, has_maps=has_maps)
+        training, held_out = hold_out(len(images))
         of_patches = {"random_state": int(rng.randint(2**31 - 1))}
         if isinstance(images, _Images):
             self.n_channels_ = images.n_channels
+            patch_shape, _ = self._sizes()
             small = tuple(side // self.downsampling for side in patch_shape)
             of_patches["image_shape"] = (*small, self.n_channels_)
             rows = _draw_patches(
                 images, training, patch_shape, self.downsampling, self.n_patches, rng
             )
         else:
-            vars(self).pop("n_channels_", None)
             rows = images[training]
         detector.set_params(
             **{
@@ -278,7 +287,7 @@ class PatchDetector(ImageDetectorMixin, MetaEstimatorMixin, BaseEstimator):
         return self
 
     def score_samples(self, X):
-        """Score images by the scores of their patches.
+        """Score images by their maps, see `aggregation`; rows by the detector.
 
         Parameters
         ----------
@@ -288,7 +297,7 @@ class PatchDetector(ImageDetectorMixin, MetaEstimatorMixin, BaseEstimator):
         Returns
         -------
         scores : ndarray of shape (n,), float64
-            In the units of the detector's scores: the lower, the more abnormal.
+            Minus values of the map: the lower, the more abnormal.
 
         Raises
         ------
@@ -353,10 +362,8 @@ class PatchDetector(ImageDetectorMixin, MetaEstimatorMixin, BaseEstimator):
         images = self._check_images(X, reset=False)
         if not isinstance(images, _Images):
             return self.detector_.anomaly_map(images)
-        maps = _StitchedMaps(images, *self._sizes())
-        for places, answers in self._answers(images, range(len(images)), self._maps_of):
-            maps.add(places, answers, self.downsampling)
-        return maps.blended()
+        maps = [one for _, one in self._maps(images, range(len(images)))]
+        return maps if images.is_list else np.stack(maps)
 
     def explain(self, X):
         """Score and map images, processing each patch once.
@@ -390,39 +397,41 @@ class PatchDetector(ImageDetectorMixin, MetaEstimatorMixin, BaseEstimator):
         if not isinstance(images, _Images):
             maps = self.detector_.anomaly_map(images)
             return Bunch(scores=self._score(images, slice(None)), maps=maps)
-        index = range(len(images))
-        losses, maps = _PatchLosses(index), _StitchedMaps(images, *self._sizes())
-        blocks = self._answers(images, index, self._scores_and_maps_of)
-        for places, (scores, patch_maps) in blocks:
-            losses.add(places, scores)
-            maps.add(places, patch_maps, self.downsampling)
-        return Bunch(scores=losses.joined(self.aggregation), maps=maps.blended())
+        maps = self.anomaly_map(X)
+        return Bunch(scores=np.array([*map(self._score_of, maps)]), maps=maps)
 
     def _maps_of(self, rows):
         if hasattr(self.detector_, "anomaly_map"):
             return np.asarray(self.detector_.anomaly_map(rows))
         return -self.detector_.score_samples(rows)[:, None, None]
 
-    def _scores_and_maps_of(self, rows):
-        if isinstance(self.detector_, AnoGANDetector):
-            found = self.detector_.explain(rows)
-            return found.scores, np.asarray(found.maps)
-        scores = self.detector_.score_samples(rows)
-        if hasattr(self.detector_, "anomaly_map"):
-            return scores, np.asarray(self.detector_.anomaly_map(rows))
-        return scores, -scores[:, None, None]
+    def _score_of(self, one):
+        """The score of an image with this map."""
+        if self.aggregation == "mean":
+            return -float(np.mean(one, dtype=np.float64))
+        level = 1.0 if self.aggregation == "max" else self.aggregation
+        return -float(np.quantile(one, level, method="higher"))
+
+    def _maps(self, images, index):
+        """Yield the images' numbers with their maps, one image after the other."""
+        blocks = self._answers(images, index, self._maps_of)
+        patches = (
+            (place, patch_map)
+            for places, patch_maps in blocks
+            for place, patch_map in zip(places, patch_maps, strict=True)
+        )
+        for i, of_image in groupby(patches, lambda patch: patch[0][0]):
+            stitched = _StitchedMap(images.shape(i)[:2], images.dtype, *self._sizes())
+            for (_, *corner), patch_map in of_image:
+                stitched.add(corner, patch_map, self.downsampling)
+            yield i, stitched.blended()
 
     def _score(self, images, index):
         """Scores of the images at ``index``."""
         if not isinstance(images, _Images):
             rows = images[index]
             return np.asarray(self.detector_.score_samples(rows), dtype=np.float64)
-        losses = _PatchLosses(index)
-        for places, scores in self._answers(
-            images, index, self.detector_.score_samples
-        ):
-            losses.add(places, scores)
-        return losses.joined(self.aggregation)
+        return np.array([self._score_of(one) for _, one in self._maps(images, index)])
 
     def _held_out_scores(self):
         return self.calibration_.held_out["score"]
@@ -453,9 +462,21 @@ class PatchDetector(ImageDetectorMixin, MetaEstimatorMixin, BaseEstimator):
                 yield block, method(patches.reshape(len(block), -1))
                 progress.update(len(block))
 
+    def _choose_patch_shape(self, images, has_maps):
+        if self.patch_shape is not None:
+            return _pair(self.patch_shape, "patch_shape")
+        largest = _WITH_MAPS if has_maps else _WITHOUT_MAPS
+        return tuple(
+            max(1, min(largest, *sides) // self.downsampling) * self.downsampling
+            for sides in zip(*images.sizes, strict=True)
+        )
+
     def _sizes(self):
         """`patch_shape` and `stride` as pairs, checked."""
-        patch_shape = _pair(self.patch_shape, "patch_shape")
+        patch_shape = self.patch_shape
+        if patch_shape is None:
+            patch_shape = self.patch_shape_
+        patch_shape = _pair(patch_shape, "patch_shape")
         if any(side % self.downsampling for side in patch_shape):
             raise ValueError(
                 f"patch_shape={self.patch_shape!r} is no multiple of downsampling="
@@ -472,18 +493,24 @@ class PatchDetector(ImageDetectorMixin, MetaEstimatorMixin, BaseEstimator):
             )
         return patch_shape, stride
 
-    def _check_images(self, X, *, reset):
-        """Wrap X as images, or check it as rows."""
+    def _check_images(self, X, *, reset, has_maps=None):
+        """Wrap X as images, or check it as rows; `reset` needs to know `has_maps`."""
         name = type(self).__name__
         is_list = isinstance(X, list | tuple) and (not X or np.ndim(X[0]) > 1)
         if is_list or getattr(X, "ndim", 2) > 2:
-            images = _Images(X, self._sizes()[0], name)
+            images = _Images(X, name)
+            if reset:
+                self.patch_shape_ = self._choose_patch_shape(images, has_maps)
+            images.check_sizes(self._sizes()[0])
         else:
             if not reset and hasattr(self, "n_channels_"):
                 raise ValueError(
                     f"{name} was fitted to images, but X holds rows of numbers. Give "
                     "it a list of images or an array (n, height, width[, channels])."
                 )
+            if reset:
+                for attribute in ("n_channels_", "patch_shape_"):
+                    vars(self).pop(attribute, None)
             return validate_data(self, X, reset=reset, ensure_min_samples=1 + reset)
         if reset:
             for attribute in ("n_features_in_", "feature_names_in_"):
@@ -498,72 +525,37 @@ class PatchDetector(ImageDetectorMixin, MetaEstimatorMixin, BaseEstimator):
         return images
 
 
-class _PatchLosses:
-    """Losses of patches, joined to the scores of their images.
+class _StitchedMap:
+    """Maps of patches, blended into the map of an image.
 
     Parameters
     ----------
-    index : sequence of int
-        The images.
-    """
-
-    def __init__(self, index):
-        self.losses = {i: [] for i in index}
-
-    def add(self, places, scores):
-        """Add the scores of patches at places (image, top, left)."""
-        for (i, _, _), score in zip(places, scores, strict=True):
-            self.losses[i].append(-float(score))
-
-    def joined(self, aggregation):
-        """Scores (n,) of the images."""
-        if aggregation == "mean":
-            losses = [np.mean(each) for each in self.losses.values()]
-        else:
-            level = 1.0 if aggregation == "max" else aggregation
-            losses = [
-                np.quantile(each, level, method="higher")
-                for each in self.losses.values()
-            ]
-        return -np.array(losses, dtype=np.float64)
-
-
-class _StitchedMaps:
-    """Maps of patches, blended into maps of the images.
-
-    Parameters
-    ----------
-    images : _Images
+    shape : tuple (height, width)
+    dtype : dtype of the map
     patch_shape, stride : tuples of two int
     """
 
-    def __init__(self, images, patch_shape, stride):
-        shapes = [images.shape(i)[:2] for i in range(len(images))]
-        if images.is_list:
-            self.maps = [np.zeros(shape, images.dtype) for shape in shapes]
-        else:
-            self.maps = np.zeros((len(images), *shapes[0]), images.dtype)
+    def __init__(self, shape, dtype, patch_shape, stride):
+        self.map = np.zeros(shape, dtype)
         self.patch_shape, self.stride = patch_shape, stride
         self.window = [np.hanning(side + 2)[1:-1] for side in patch_shape]
-        self.patch_window = np.outer(*self.window).astype(images.dtype)
+        self.patch_window = np.outer(*self.window).astype(dtype)
 
-    def add(self, places, patch_maps, downsampling):
-        """Add the maps of shrunk patches at places (image, top, left)."""
-        for (i, *corner), patch_map in zip(places, patch_maps, strict=True):
-            enlarged = _enlarge(patch_map, downsampling)
-            window = _window_at(corner, self.patch_shape)
-            self.maps[i][window] += self.patch_window * enlarged
+    def add(self, corner, patch_map, downsampling):
+        """Add the map of a shrunk patch at (top, left)."""
+        enlarged = _enlarge(patch_map, downsampling)
+        window = _window_at(corner, self.patch_shape)
+        self.map[window] += self.patch_window * enlarged
 
     def blended(self):
-        """The maps, once all patches are in."""
-        for one in self.maps:
-            for axis in (0, 1):
-                weights = np.zeros(one.shape[axis], one.dtype)
-                side, stride = self.patch_shape[axis], self.stride[axis]
-                for begin in _begins(len(weights), side, stride):
-                    weights[begin : begin + side] += self.window[axis]
-                one /= np.expand_dims(weights, 1 - axis)
-        return self.maps
+        """The map, once all patches are in."""
+        for axis in (0, 1):
+            weights = np.zeros(self.map.shape[axis], self.map.dtype)
+            side, stride = self.patch_shape[axis], self.stride[axis]
+            for begin in _begins(len(weights), side, stride):
+                weights[begin : begin + side] += self.window[axis]
+            self.map /= np.expand_dims(weights, 1 - axis)
+        return self.map
 
 
 def to_plain(detector):
@@ -575,6 +567,7 @@ def to_plain(detector):
     plain = {"calibration": calibration}
     if hasattr(detector, "n_channels_"):
         plain["n_channels_"] = int(detector.n_channels_)
+        plain["patch_shape_"] = [*map(int, detector.patch_shape_)]
     return plain, tensors
 
 
@@ -600,6 +593,7 @@ def restore(detector, plain, tensors, parameters, inner):
     expect("parameters of fit", {*parameters}, {*detector._calibrated_parameters()})
     if "n_channels_" in plain:
         detector.n_channels_ = count(plain["n_channels_"])
+        detector.patch_shape_ = _pair([*map(count, plain["patch_shape_"])], "its patch")
     detector.detector_ = inner
     detector.calibration_ = Calibration.from_plain(
         plain["calibration"], tensors, parameters, {"score": {}}
@@ -612,27 +606,21 @@ class _Images:
     Parameters
     ----------
     X : list, array or tensor of images
-    patch_shape : tuple (height, width)
-        The smallest size that is accepted.
     name : str
         Of the estimator, for messages.
     """
 
-    def __init__(self, X, patch_shape, name):
+    def __init__(self, X, name):
         self.is_list = isinstance(X, list | tuple)
         self.X = [_on_cpu(image) for image in X] if self.is_list else _on_cpu(X)
         self.name = name
         if len(X) == 0:
             raise ValueError(f"Found array with 0 sample(s): {name} needs images.")
         dtypes, channels = set(), set()
+        self.sizes = []  # of all images, or of the first, which is like all
         for i in range(len(X)) if self.is_list else [0]:
             image = self[i]
-            if image.shape[0] < patch_shape[0] or image.shape[1] < patch_shape[1]:
-                raise ValueError(
-                    f"Image {i} of X has {image.shape[0]} x {image.shape[1]} pixels "
-                    f"and is smaller than a patch of {patch_shape[0]} x "
-                    f"{patch_shape[1]}. Use a smaller patch_shape, or pad the image."
-                )
+            self.sizes.append(image.shape[:2])
             dtypes.add(image.dtype)
             channels.add(image.shape[2])
         if len(channels) > 1:
@@ -667,6 +655,16 @@ class _Images:
     def shape(self, i):
         return self[i].shape
 
+    def check_sizes(self, patch_shape):
+        """Refuse images that are smaller than a patch."""
+        for i, (height, width) in enumerate(self.sizes):
+            if height < patch_shape[0] or width < patch_shape[1]:
+                raise ValueError(
+                    f"Image {i} of X has {height} x {width} pixels and is smaller than "
+                    f"a patch of {patch_shape[0]} x {patch_shape[1]}. Use a smaller "
+                    "patch_shape, or pad the image."
+                )
+
     def check_finite(self, patches, numbers):
         """Look for NaN and infinity in patches of the images of these numbers."""
         try:
@@ -683,11 +681,15 @@ def _on_cpu(X):
 
 
 def _draw_patches(images, index, patch_shape, downsampling, n_patches, rng):
-    """Patches at random places of the images, as rows (n_patches, n_values)."""
+    """Patches at random places of the images, as rows (n, n_values)."""
     small = [side // downsampling for side in patch_shape]
     free = np.array([images.shape(i)[:2] for i in index]) - patch_shape + 1
     n_places = free.prod(axis=1)
+    takes_all = n_places.sum() <= n_patches
+    n_patches = min(n_patches, n_places.sum())
     counts = rng.multinomial(n_patches, n_places / n_places.sum())
+    if takes_all:
+        counts = n_places
     dtype = (
         _dtype_of_means(images.patch_dtype) if downsampling > 1 else images.patch_dtype
     )
@@ -696,6 +698,8 @@ def _draw_patches(images, index, patch_shape, downsampling, n_patches, rng):
     for i, (n_down, n_right), n_here in zip(index, free, counts, strict=True):
         image = images[i]
         corners = rng.randint((n_down, n_right), size=(n_here, 2))
+        if takes_all:
+            corners = np.argwhere(np.ones((n_down, n_right)))
         for corner in corners:
             patch = image[_window_at(corner, patch_shape)][np.newaxis]
             images.check_finite(patch, [i])

@@ -21,7 +21,7 @@ LAYERS = [
     ["_base", "_compat"],
     ["_search", "_score", "_training"],
     ["_model", "_inference"],
-    ["_calibration"],
+    ["_calibration", "_ruler"],
     ["_images", "_networks", "_transformations", "_losses", "_devices", "_files"],
     ["_plain", "_warnings"],
 ]

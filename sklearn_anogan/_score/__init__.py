@@ -5,8 +5,10 @@
 A score knows models, images and generated images, but not how these were searched.
 """
 
+from ._deviation import Deviation
 from ._discrimination import Discrimination
 from ._joins import RarestOfGroups, WeightedSum
+from ._largest_deviation import LargestDeviation, deviation_map
 from ._largest_residual import LargestResidual, residual_map
 from ._recognition import Recognition
 from ._residual import Residual
@@ -19,6 +21,7 @@ __all__ = [
     "TERMS",
     "Term",
     "defined_terms",
+    "deviation_map",
     "measure_terms",
     "residual_map",
 ]
@@ -32,6 +35,8 @@ TERMS = {
         LargestResidual(),
         Discrimination(),
         Recognition(),
+        Deviation(),
+        LargestDeviation(),
     )
 }
 

@@ -18,6 +18,6 @@ class Discrimination(Term):
     def group_in(self, model):
         return "features" if model.recognizer is None else None
 
-    def measure(self, x, G_z, networks, learned):
-        f = networks.discriminator.features
-        return discrimination_loss(f(x).double(), f(G_z).double())
+    def measure(self, batch, learned):
+        f = batch.networks.discriminator.features
+        return discrimination_loss(f(batch.seen).double(), f(batch.G_z).double())

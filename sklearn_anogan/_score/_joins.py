@@ -3,24 +3,21 @@
 """How terms are joined to the loss of an image.
 
 The terms of an image have different units and spreads. The paper adds up two terms with
-a weight. The calibrated score makes terms comparable first. On normal images that the
-networks have not been trained on, each term t is close to log-normal: it is positive,
-and its logarithm is roughly symmetric. So t turns into the share of normal images that
-would exceed it,
+a weight. The calibrated score makes terms comparable first, on m normal images that the
+networks have not been trained on. A term t turns into the share p(t) of normal images
+whose term is at least as large: (1 + number of such held-out images) / (m + 1). Between
+the held-out values -log p is interpolated on the scale of log t. Beyond the largest
+value no image tells how fast p falls. There -log p grows by 1 whenever log t grows by
+the mean excess of held-out values over their median, as if the tail were exponential.
 
-    p(t) = 1 - Phi((log t - m) / s),
-
-with the mean m and the standard deviation s of log t on normal images. Terms are joined
-by Fisher's method for independent tests, the sum of -log p (R. A. Fisher, "Statistical
-methods for research workers", 1925). A large term counts, and a term below what is
-usual can hardly make up for it. Terms that look at the same thing are not independent:
-of such a group, the largest -log p is taken.
+Terms are joined by Fisher's method for independent tests, the sum of -log p (R. A.
+Fisher, "Statistical methods for research workers", 1925). A large term counts, and a
+term below what is usual can hardly make up for it. Terms that look at the same thing
+are not independent: of such a group, the largest -log p is taken. What looks at a
+shrunk image counts by the share of the pixels that are left.
 """
 
-from dataclasses import dataclass
-
 import numpy as np
-from scipy.stats import norm
 
 from .._losses import anogan_loss
 
@@ -75,65 +72,58 @@ class RarestOfGroups:
 
     def loss(self, values, held_out, terms, model, **parameters):
         """Join the values of new images. Parameters as for `WeightedSum.loss`."""
-        spreads = {term.name: LogNormal.of(held_out[term.name]) for term in terms}
-        return self._join(values, spreads, terms, model)
+        return _join(
+            {term: surprise(values[term.name], held_out[term.name]) for term in terms},
+            model,
+        )
 
     def loss_of_held_out(self, held_out, terms, model, **parameters):
         """Join the values of the held-out images themselves, each as if it were new."""
-        spreads = {
-            term.name: LogNormal.without_each(held_out[term.name]) for term in terms
-        }
-        return self._join(held_out, spreads, terms, model)
-
-    def _join(self, values, spreads, terms, model):
-        rarest = {}
-        for term in terms:
-            surprise = spreads[term.name].surprise(values[term.name])
-            group = term.group_in(model)
-            rarest[group] = np.maximum(surprise, rarest.get(group, surprise))
-        return np.sum([*rarest.values()], axis=0)
+        return _join(
+            {term: surprise_of_each(held_out[term.name]) for term in terms}, model
+        )
 
 
-@dataclass(frozen=True)
-class LogNormal:
-    """How the logarithm of a term is distributed over normal images."""
+def _join(surprises, model):
+    rarest = {}
+    for term, values in surprises.items():
+        group = term.group_in(model)
+        weighted = term.weight_in(model) * values
+        rarest[group] = np.maximum(weighted, rarest.get(group, weighted))
+    return np.sum([*rarest.values()], axis=0)
 
-    mean: np.ndarray  # of the logarithm: a number, or one for each image
-    std: np.ndarray  # of the same shape
 
-    @classmethod
-    def of(cls, values):
-        """Measure the distribution of values (n,), at least 0."""
-        logs = np.log(values + _TINY)
-        return cls._with_scale(logs.mean(), logs.std())
+def surprise(values, held_out):
+    """-log p of the values of a term.
 
-    @classmethod
-    def without_each(cls, values):
-        """For each image, the distribution of all other images' values.
+    Parameters
+    ----------
+    values : ndarray of shape (n,)
+        At least 0.
+    held_out : ndarray of shape (m,)
+        Values of the term for normal images, at least 0.
 
-        Parameters
-        ----------
-        values : ndarray of shape (n,)
-            Of n >= 2 normal images, at least 0.
+    Returns
+    -------
+    surprise : ndarray of shape (n,)
+        Above 0; the higher, the rarer.
+    """
+    logs, usual = np.log(values + _TINY), np.sort(np.log(held_out + _TINY))
+    m = len(usual)
+    inside = np.interp(logs, usual, np.log(m + 1) - np.log(np.arange(m, 0, -1)))
+    excess = usual[usual > np.median(usual)] - np.median(usual)
+    # A term that is always the same tells nothing: any scale will do.
+    scale = excess.mean() if excess.size and excess.mean() > 1e-6 else 1.0
+    return inside + np.maximum(logs - usual[-1], 0) / scale
 
-        Returns
-        -------
-        distributions : LogNormal
-            With arrays of shape (n,).
-        """
-        n = len(values)
-        logs = np.log(values + _TINY)
-        centre = logs.mean()
-        squares = np.square(logs - centre)
-        shift = (centre - logs) / (n - 1)  # of the mean, without the image
-        variance = (squares.sum() - squares) / (n - 1) - shift**2
-        return cls._with_scale(centre + shift, np.sqrt(np.maximum(variance, 0)))
 
-    @classmethod
-    def _with_scale(cls, mean, std):
-        # A term that is always the same tells nothing: any scale will do.
-        return cls(mean, np.where(std > 1e-6, std, 1.0))
-
-    def surprise(self, values):
-        """-log p(t) of values (n,): at least 0; the higher, the rarer."""
-        return -norm.logsf((np.log(values + _TINY) - self.mean) / self.std)
+def surprise_of_each(held_out):
+    """For each held-out image, `surprise` as if the image were new."""
+    if len(held_out) == 1:
+        return surprise(held_out, held_out)
+    return np.concatenate(
+        [
+            surprise(held_out[i : i + 1], np.delete(held_out, i))
+            for i in range(len(held_out))
+        ]
+    )

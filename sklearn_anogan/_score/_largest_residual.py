@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from scipy.ndimage import uniform_filter
 
+from .._images import resized
 from .._losses import smooth
 from ._term import Term
 
@@ -19,18 +20,16 @@ _TINY = 1e-12
 class LargestResidual(Term):
     """Largest difference of the pixels, smoothed, relative to what is usual there.
 
-    The term learns ``scale`` (channels, height, width): by how much normal images
+    The calibrated score does without the term: the ruler of places sees more. The term
+    learns ``scale`` (channels, height, width): by how much normal images
     differ from generated ones in each place, see `residual_scale`.
     """
 
     name = "largest_residual"
 
-    def group_in(self, model):
-        return "difference" if model.layout.has_places else None
-
-    def measure(self, x, G_z, networks, learned):
-        difference = x.double() - G_z.double()
-        return _largest(difference, learned["scale"].to(x.device))
+    def measure(self, batch, learned):
+        difference = batch.seen.double() - batch.G_z.double()
+        return _largest(difference, learned["scale"].to(difference.device))
 
     def fit(self, pairs, model):
         n, total = len(pairs), 0.0
@@ -44,7 +43,7 @@ class LargestResidual(Term):
         return {"scale": residual_scale(total / n)}, np.array(values)
 
     def shapes(self, model):
-        return {"scale": model.layout.chw}
+        return {"scale": model.seen_chw}
 
 
 def residual_scale(squares):
@@ -86,14 +85,15 @@ def residual_map(x, z, G_z, networks, scale, units, layout):
     Returns
     -------
     answer : dict
-        ``maps`` (n, 1, height, width), or (n, channels, 1, 1) for rows: the difference
-        relative to what is usual in each place, in the user's units as if all places
-        were average ones.
+        ``residual_maps`` (n, 1, height, width), or (n, channels, 1, 1) for rows: the
+        difference relative to what is usual in each place, in the user's units as if
+        all places were average ones.
     """
     average = scale.square().mean((1, 2), keepdim=True).sqrt()
-    difference = (x - G_z).cpu().double()
+    difference = (networks.seen(x) - G_z).cpu().double()
     in_units = smooth(difference / scale).abs() * (average * units)
-    return {"maps": layout.to_map(in_units).to(layout.dtype)}
+    maps = layout.to_map(resized(in_units, x.shape[2:]))
+    return {"residual_maps": maps.to(layout.dtype)}
 
 
 def _differences(pairs):

@@ -21,8 +21,8 @@ class Recognition(Term):
     def is_defined(self, model):
         return model.recognizer is not None
 
-    def measure(self, x, G_z, networks, learned):
-        R, D = networks.recognizer, networks.discriminator
+    def measure(self, batch, learned):
+        R, D, x = batch.networks.recognizer, batch.networks.discriminator, batch.seen
         total = torch.zeros(len(x), dtype=torch.float64, device=x.device)
         for t, transformation in enumerate(R.transformations):
             logits = R(D.features(transformation(x)))

@@ -11,5 +11,5 @@ class Residual(Term):
 
     name = "residual"
 
-    def measure(self, x, G_z, networks, learned):
-        return residual_loss(x.double(), G_z.double())
+    def measure(self, batch, learned):
+        return residual_loss(batch.seen.double(), batch.G_z.double())

@@ -10,7 +10,7 @@ class SquaredResidual(Term):
     """Mean square of the difference of the pixels, smoothed over 3x3 pixels."""
 
     name = "squared_residual"
-    group = "difference"
+    group = "residual"
 
-    def measure(self, x, G_z, networks, learned):
-        return smooth(x.double() - G_z.double()).square().mean((1, 2, 3))
+    def measure(self, batch, learned):
+        return smooth(batch.seen.double() - batch.G_z.double()).square().mean((1, 2, 3))

@@ -2,9 +2,47 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """What a term of the score is."""
 
-from functools import partial
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache, cached_property, partial
 
 import torch
+
+from .._inference import FrozenNetworks
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Images, and what terms compare them with.
+
+    Attributes
+    ----------
+    x : tensor of shape (n, channels, height, width), float32
+        The images. n is the size of a batch that rounds alike.
+    G_z : tensor of shape (n, channels, height, width), float32
+        The generated images that come closest, of the size that the networks see.
+    networks : FrozenNetworks
+    rows : tensor of shape (n,)
+        Places of the images in their block.
+    of_block : callable
+        ``of_block()`` are the ruler's distances of all images of the block.
+    """
+
+    x: torch.Tensor
+    G_z: torch.Tensor
+    networks: FrozenNetworks
+    rows: torch.Tensor
+    of_block: Callable
+
+    @cached_property
+    def seen(self):
+        """The images as the networks see them."""
+        return self.networks.seen(self.x)
+
+    @property
+    def distances(self):
+        """The ruler's coarse and fine distances, (n, rows, columns) each."""
+        return tuple(each[self.rows] for each in self.of_block())
 
 
 class Term:
@@ -21,10 +59,13 @@ class Term:
     group : str or None
         What the term looks at. In the calibrated score, the terms of a group count by
         the rarest one, and the groups add up. None keeps the term out of that score.
+    sees_details : bool
+        Whether the term looks at the image itself, and not at what the networks see.
     """
 
     name = None
     group = None
+    sees_details = False
 
     def is_defined(self, model):
         """Whether the term can be measured with this `Model`."""
@@ -34,15 +75,16 @@ class Term:
         """The group of the term in the calibrated score of this model, or None."""
         return self.group
 
-    def measure(self, x, G_z, networks, learned):
+    def weight_in(self, model):
+        """Weight in the calibrated score: of a shrunk image, networks see less."""
+        return 1.0 if self.sees_details else model.seen_share
+
+    def measure(self, batch, learned):
         """Measure the term.
 
         Parameters
         ----------
-        x, G_z : tensors of shape (n, channels, height, width), float32
-            Images and the generated images that come closest. n is the size of a batch
-            that rounds alike.
-        networks : FrozenNetworks
+        batch : Batch
         learned : dict
             What `fit` has learned.
 
@@ -98,10 +140,12 @@ def measure_terms(x, z, G_z, networks, terms, learned):
     answer : dict
         ``terms``, a tensor (n, n_terms), float64.
     """
+    # The ruler measures images one by one: there is no need to fill up batches.
+    distances = cache(partial(networks.distances, x))
 
     def measure(rows):
-        batch = x[rows], G_z[rows], networks
-        values = [term.measure(*batch, learned.get(term.name, {})) for term in terms]
+        batch = Batch(x[rows], G_z[rows], networks, rows, distances)
+        values = [term.measure(batch, learned.get(term.name, {})) for term in terms]
         return torch.stack(values, 1)
 
     rows = torch.arange(len(x), device=x.device)

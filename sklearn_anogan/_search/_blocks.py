@@ -42,7 +42,7 @@ class Workers:
 
 
 def search_in_blocks(
-    searchers, settings, workers, images, index, answer, *, codes=None
+    searchers, settings, workers, images, index, answer, *, codes=None, is_searched=True
 ):
     """Search images block by block, so that memory does not grow with their number.
 
@@ -60,6 +60,8 @@ def search_in_blocks(
         Other processes must be able to unpickle it.
     codes : tensor of shape (n, latent_dim) or None
         Codes that are known already; then nothing is searched.
+    is_searched : bool
+        If not, nothing is searched or generated: z and G_z are None.
 
     Returns
     -------
@@ -94,6 +96,7 @@ def search_in_blocks(
                 made[i % len(made)],
                 answer,
                 largest,
+                is_searched,
             )
 
     backend, _ = get_active_backend(prefer=prefer)
@@ -143,7 +146,7 @@ class Pairs:
         return self._search(silent, self._images, self._index, answer, codes=self.codes)
 
     def blocks(self):
-        """Yield blocks of images and of generated images, both (m, c, h, w)."""
+        """Yield blocks of images as the networks see them, and of generated images."""
         here = replace(self._workers, n_jobs=1, verbose=0)
         for block in gen_batches(len(self), self._images.block_size()):
             index, codes = self._index[block], self.codes[block]
@@ -156,7 +159,7 @@ def _codes(x, z, G_z, networks):
 
 
 def _pair(x, z, G_z, networks):
-    return {"x": x, "G_z": G_z}
+    return {"x": networks.seen(x), "G_z": G_z}
 
 
 def _block_size(images, n_images, n_workers, largest_batch):
@@ -172,7 +175,7 @@ def _block_size(images, n_images, n_workers, largest_batch):
     return max(1, n_batches) * largest_batch
 
 
-def _answer_block(x, codes, searcher, answer, largest_batch):
+def _answer_block(x, codes, searcher, answer, largest_batch, is_searched):
     """Search a block, in ever smaller parts for as long as memory does not suffice."""
     device = searcher.networks.device
     begin, size, parts = 0, len(x), []
@@ -181,7 +184,8 @@ def _answer_block(x, codes, searcher, answer, largest_batch):
         try:
             part_codes = None if codes is None else codes[part]
             limited = searcher.limited_to(largest_batch)
-            parts.append(_answer_part(x[part], part_codes, limited, answer))
+            found = _answer_part(x[part], part_codes, limited, answer, is_searched)
+            parts.append(found)
             begin += size
             continue
         except (MemoryError, RuntimeError) as error:
@@ -199,12 +203,14 @@ def _answer_block(x, codes, searcher, answer, largest_batch):
     return _join(parts)
 
 
-def _answer_part(x, codes, searcher, answer):
+def _answer_part(x, codes, searcher, answer, is_searched):
     networks = searcher.networks
     x = x.to(networks.device).contiguous(memory_format=torch.channels_last)
     with networks.rounding_alike(), torch.no_grad():
-        if codes is None:
-            z, G_z = searcher.search(x)
+        if not is_searched:
+            z = G_z = None
+        elif codes is None:
+            z, G_z = searcher.search(networks.seen(x))
         else:
             z = codes.to(networks.device)
             G_z = networks.in_batches(networks.generator, z)

@@ -158,7 +158,7 @@ class Searchers:
         return self._measured[key]
 
     def _explore(self, device, settings):
-        n_values = prod(self.model.layout.chw)
+        n_values = prod(self.model.seen_chw)
         n_candidates = n_images_that_fit(settings.n_candidates, n_values)
         n_candidates = max(n_candidates, settings.n_starts)
         wanted = n_candidates, n_candidates == settings.n_starts

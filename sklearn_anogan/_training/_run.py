@@ -16,6 +16,7 @@ from .._devices import exact_convolutions, is_out_of_memory, seeded
 from .._images import TrainingImages
 from .._model import Model, frozen
 from .._networks import check_network_class, encoder_class
+from .._ruler import Ruler
 from ._callbacks import ProgressBar
 from ._checkpoints import Checkpoint, digest_of_weights
 from ._description import check_callbacks, describe_code, describe_run
@@ -33,9 +34,12 @@ class TrainingRun:
     Attributes
     ----------
     images : TrainingImages
+        As the networks see them.
     settings : TrainingSettings
     seed : int
         Seeds weights, batches and latent codes; the global random state is left alone.
+    ruler : Ruler or None
+        A part of the model that this training does not change.
     has_random_seed : bool
         Whether the seed was drawn at random, so that a checkpoint's may replace it.
     start : Model or None
@@ -52,6 +56,7 @@ class TrainingRun:
     images: TrainingImages
     settings: TrainingSettings
     seed: int
+    ruler: Ruler | None = None
     has_random_seed: bool = False
     start: Model | None = None
     checkpoint_dir: str | Path | None = None
@@ -113,6 +118,7 @@ class TrainingRun:
                 latent_prior=self.settings.latent_prior,
                 latent_dim=self.settings.latent_dim,
                 n_filters=self.settings.n_filters,
+                network_shape=tuple(self.images.size),
                 seed=seed,
                 history=copy.copy(net.history),
                 problems=tuple(problems),
@@ -170,6 +176,7 @@ class TrainingRun:
         return {
             "layout": self.images.images.layout.on_cpu(),
             "value_range": self.images.value_range,
+            "ruler": self.ruler,
         }
 
     def _reports(self, name, as_model):

@@ -1,0 +1,367 @@
+# Authors: The sklearn-anogan developers
+# SPDX-License-Identifier: BSD-3-Clause
+"""The ruler of places: how unusual an image is in each place, without a generator.
+
+The ruler measures two distances in each place of an image.
+
+* The *coarse* distance compares textures and edges on a grid of places. The leading
+  principal components of small patches are convolution filters. A place is described by
+  the filters' responses, and by the sizes of the responses, at several resolutions. The
+  ruler takes away what the whole image explains, as the leading principal components of
+  all descriptions do. The distance is the Mahalanobis distance of the rest, with a
+  covariance for each place. This is the idea of PaDiM (Defard et al. 2020,
+  :doi:`10.48550/arXiv.2011.08785`) with filters that are learned from the images.
+* The *fine* distance compares pixels: it is what the leading principal components of
+  whole images leave.
+
+All of this is linear algebra on normal images. It takes seconds, where networks take
+minutes.
+"""
+
+from math import ceil
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn.functional import avg_pool2d, conv2d, pad
+
+from ._images import TrainingImages, resized, within
+
+#: Longest side in pixels of the images that are measured. Larger images are shrunk.
+LONGEST_SIDE = 128
+
+#: Places along the longer side of the grid, and pixels of a place at least.
+_MOST_PLACES, _LEAST_PIXELS = 32, 2
+
+#: Shorter images have no places.
+LEAST_SIDE = 4
+
+#: Side of a filter, factors by which images are shrunk for the filters, and filters for
+#: each factor.
+_FILTER_SIDE, _FACTORS, _N_FILTERS = 8, (1, 2, 4), 20
+
+#: Numbers that describe a place.
+_N_NUMBERS = 64
+
+#: Radius in pixels of the neighbourhood that contrasts are compared with.
+_RADIUS = 4
+
+#: Brightness and contrast, as shares of the whole range, that count as none.
+_DARK, _FLAT = 0.05, 0.02
+
+#: Images to learn from; components of descriptions for so many images each, at most,
+#: and components of pixels.
+MOST_IMAGES, _IMAGES_OF_A_COMPONENT, _MOST_COMPONENTS, _PIXEL_COMPONENTS = (
+    1000,
+    10,
+    64,
+    16,
+)
+
+#: Variance that is added to each whitened number, relative to the variance over all
+#: places, which is 1.
+_RIDGE = 0.1
+
+#: Patches to learn the filters from, places to learn the whitening from, and images in
+#: a block while the ruler learns.
+_N_PATCHES, _N_PLACES, _BLOCK = 20_000, 200_000, 32
+
+
+class Ruler(nn.Module):
+    """What normal images look like in each place.
+
+    Parameters
+    ----------
+    tensors : dict
+        float32. With c channels, images of height x width pixels, p places, and k
+        numbers to describe one: ``filters_1``, ``filters_2``, ... (n, 2 c, side, side),
+        one for each resolution; ``response_mean`` (d,); ``whitening`` (d, k);
+        ``centre`` (p, k); ``components`` (n, p, k); ``roots`` (p, k, k), the inverses
+        of the covariances' roots; ``pixel_centre`` (c, height, width);
+        ``pixel_components`` (n, c, height, width).
+    """
+
+    def __init__(self, tensors):
+        super().__init__()
+        for name, tensor in tensors.items():
+            self.register_buffer(name, tensor.contiguous())
+
+    @property
+    def size(self):
+        """Height and width of the images that are measured."""
+        return tuple(self.pixel_centre.shape[1:])
+
+    @property
+    def grid(self):
+        """Rows and columns of the places."""
+        return _grid(self.size)
+
+    @property
+    def filters(self):
+        """Factor by which an image is shrunk -> filters."""
+        return {
+            factor: self.get_buffer(f"filters_{factor}")
+            for factor in _factors(self.size)
+        }
+
+    @classmethod
+    @torch.no_grad()
+    def learn(cls, x):
+        """Learn from normal images.
+
+        Parameters
+        ----------
+        x : tensor of shape (n, channels, height, width), float32 on the CPU
+            In [-1, 1]; height and width as `measured_size` tells.
+        """
+        n, size = len(x), tuple(x.shape[2:])
+        filters = {
+            factor: _leading_filters(_sample(x), factor) for factor in _factors(size)
+        }
+        responses = torch.cat([_responses(block, filters) for block in x.split(_BLOCK)])
+        mean, whitening = _whitening(responses.flatten(0, 1))
+        f = (responses - mean) @ whitening
+        del responses
+        centre = f.mean(0)
+        f -= centre
+        n_components = min(_MOST_COMPONENTS, n // _IMAGES_OF_A_COMPONENT)
+        components = _components(f, n_components)
+        f -= _explained(f, components)
+        y = brightness(x)
+        pixel_centre = y.mean(0)
+        y -= pixel_centre
+        n_components = min(_PIXEL_COMPONENTS, n // 2)
+        return cls(
+            {f"filters_{factor}": each for factor, each in filters.items()}
+            | {
+                "response_mean": mean,
+                "whitening": whitening,
+                "centre": centre,
+                "components": components,
+                "roots": _inverse_roots(f, _grid(size)),
+                "pixel_centre": pixel_centre,
+                "pixel_components": _components(y, n_components),
+            }
+        )
+
+    def forward(self, x):
+        """Measure images, one by one, so that no image changes another's bits.
+
+        Parameters
+        ----------
+        x : tensor of shape (n, channels, height, width)
+            Of the size of the images learned from, float32.
+
+        Returns
+        -------
+        coarse : tensor of shape (n, rows, columns)
+        fine : tensor of shape (n, height, width)
+            Distances in each place and in each pixel, at least 0.
+        """
+        pairs = [self._measure(image[None]) for image in x.contiguous()]
+        return tuple(torch.cat(each) for each in zip(*pairs, strict=True))
+
+    def _measure(self, x):
+        responses = _responses(x, self.filters)
+        f = (responses - self.response_mean) @ self.whitening - self.centre
+        f = f - _explained(f, self.components)
+        coarse = (self.roots * f[0, :, None]).sum(2).square().sum(1).sqrt()
+        y = brightness(x) - self.pixel_centre
+        left = (y - _explained(y, self.pixel_components)).square()
+        fine = smooth(left.mean(1, keepdim=True)).sqrt()
+        return coarse.reshape(1, *self.grid), fine[:, 0]
+
+
+def learn_ruler(images, value_range, index):
+    """A ruler for the images at ``index``; None if the images have no places.
+
+    Parameters
+    ----------
+    images : Images
+    value_range : ValueRange
+    index : ndarray of shape (n,)
+        Of normal images. Of more than 1000, some are taken.
+    """
+    size = measured_size(*images.layout.chw[1:])
+    if size is None:
+        return None
+    rows = np.linspace(0, len(index) - 1, min(len(index), MOST_IMAGES)).round()
+    source = TrainingImages(
+        images, value_range, torch.device("cpu"), index[rows.astype(int)], size
+    )
+    blocks = np.array_split(np.arange(len(source)), ceil(len(source) / _BLOCK))
+    return Ruler.learn(torch.cat([source.__getitems__(block) for block in blocks]))
+
+
+def measured_size(height, width):
+    """Height and width at which images are measured; None if they have no places."""
+    if min(height, width) < LEAST_SIDE:
+        return None
+    size = within(height, width, LONGEST_SIDE)
+    return size if min(size) >= LEAST_SIDE else None
+
+
+def expected_shapes(tensors, n_channels, size):
+    """Name -> shape that a tensor of a `Ruler` should have, from a few of them all."""
+    n_numbers = tensors["whitening"].shape[1]
+    n_components = len(tensors["components"])
+    n_pixel_components = len(tensors["pixel_components"])
+    rows, columns = _grid(size)
+    n_places = rows * columns
+    shapes = {
+        f"filters_{factor}": (
+            len(tensors[f"filters_{factor}"]),
+            2 * n_channels,
+            _filter_side(size),
+            _filter_side(size),
+        )
+        for factor in _factors(size)
+    }
+    n_responses = 2 * sum(shape[0] for shape in shapes.values())
+    return shapes | {
+        "response_mean": (n_responses,),
+        "whitening": (n_responses, n_numbers),
+        "centre": (n_places, n_numbers),
+        "components": (n_components, n_places, n_numbers),
+        "roots": (n_places, n_numbers, n_numbers),
+        "pixel_centre": (n_channels, *size),
+        "pixel_components": (n_pixel_components, n_channels, *size),
+    }
+
+
+def brightness(x):
+    """Brightness as ratios: differences of the logarithm, for values of any sign.
+
+    A light that is twice as strong then adds the same everywhere.
+    """
+    value = (x + 1) / 2
+    return value.sign() * (value.abs() / _DARK).log1p()
+
+
+def contrast(x):
+    """Brightness relative to the neighbourhood, and that of the neighbourhood itself.
+
+    Parameters
+    ----------
+    x : tensor of shape (n, channels, height, width)
+
+    Returns
+    -------
+    views : tensor of shape (n, 2 * channels, height, width)
+        The difference from the mean of the neighbourhood, divided by the mean size of
+        such differences; and this mean, relative to the mean of the image.
+    """
+    y = brightness(x)
+    radius = min(_RADIUS, min(y.shape[2:]) // 2)
+    mean = _blurred(y, radius)
+    difference = y - mean
+    scale = _blurred(difference.abs().mean(1, keepdim=True), radius)
+    relative = mean - mean.mean((2, 3), keepdim=True)
+    return torch.cat([difference / (scale + _FLAT), relative], 1)
+
+
+def smooth(maps):
+    """Means over 3x3 places of (n, k, rows, columns)."""
+    return avg_pool2d(pad(maps, (1, 1, 1, 1), mode="replicate"), 3, stride=1)
+
+
+def _blurred(y, radius):
+    """Means over a neighbourhood, twice; rows and columns apart, which is faster."""
+    side = 2 * radius + 1
+    for _ in range(2):
+        y = avg_pool2d(pad(y, (radius,) * 4, "reflect"), (side, 1), stride=1)
+        y = avg_pool2d(y, (1, side), stride=1)
+    return y
+
+
+def _factors(size):
+    """Factors by which images of this size are shrunk for the filters."""
+    return [f for f in _FACTORS if f == 1 or min(size) // f >= _FILTER_SIDE]
+
+
+def _filter_side(size):
+    return min(_FILTER_SIDE, min(size) // 2)
+
+
+def _grid(size):
+    """Rows and columns of the places of images of this size."""
+    n_places = min(_MOST_PLACES, ceil(max(size) / _LEAST_PIXELS))
+    return within(*size, n_places)
+
+
+def _sample(x):
+    """Views of some of the images, to learn filters from."""
+    rows = torch.linspace(0, len(x) - 1, min(len(x), 200)).round().long()
+    return torch.cat([contrast(block) for block in x[rows].split(_BLOCK)])
+
+
+def _leading_filters(views, factor):
+    """Leading principal components of patches, (n, 2 * channels, side, side)."""
+    views = avg_pool2d(views, factor)
+    n, n_views, height, width = views.shape
+    side = _filter_side((height * factor, width * factor))
+    rng = torch.Generator().manual_seed(0)
+    limits = n, height - side + 1, width - side + 1
+    places = zip(
+        *(torch.randint(limit, (_N_PATCHES,), generator=rng) for limit in limits),
+        strict=True,
+    )
+    patches = torch.stack(
+        [views[i, :, top : top + side, left : left + side] for i, top, left in places]
+    ).flatten(1)
+    _, vectors = torch.linalg.eigh(torch.cov(patches.T).double())
+    filters = vectors[:, -_N_FILTERS:].T.float()
+    return filters.reshape(-1, n_views, side, side).contiguous()
+
+
+def _responses(x, filters):
+    """Responses of all filters and their absolute values, (n, places, responses)."""
+    views, grid, found = contrast(x), _grid(x.shape[2:]), []
+    for factor, weight in filters.items():
+        side = weight.shape[-1]
+        around = (side // 2, side - 1 - side // 2) * 2
+        r = conv2d(pad(avg_pool2d(views, factor), around, mode="reflect"), weight)
+        found.append(resized(torch.cat([r, r.abs()], 1), grid))
+    return smooth(torch.cat(found, 1)).flatten(2).movedim(1, 2)
+
+
+def _whitening(responses):
+    """Mean of responses (n, d), and a matrix (d, k) that makes them uncorrelated."""
+    step = max(1, len(responses) // _N_PLACES)
+    mean = responses.mean(0)
+    values, vectors = torch.linalg.eigh(torch.cov(responses[::step].T).double())
+    is_kept = values > 1e-6 * values[-1]
+    values, vectors = values[is_kept], vectors[:, is_kept]
+    whitening = vectors[:, -_N_NUMBERS:] / values[-_N_NUMBERS:].sqrt()
+    return mean, whitening.float()
+
+
+def _components(f, n_components):
+    """Leading principal components of centred f (n, ...), (n_components, ...)."""
+    flat = f.flatten(1)
+    values, vectors = torch.linalg.eigh((flat @ flat.T).double())
+    n_components = min(n_components, int((values > 1e-6 * values[-1]).sum()))
+    first = len(values) - n_components
+    weights = (vectors[:, first:] / values[first:].sqrt()).float()
+    return (weights.T @ flat).reshape(n_components, *f.shape[1:])
+
+
+def _explained(f, components):
+    """The part of f (n, ...) that the components explain."""
+    flat = components.flatten(1)
+    return ((f.flatten(1) @ flat.T) @ flat).reshape(f.shape)
+
+
+def _inverse_roots(f, grid):
+    """Matrices (p, k, k) that whiten f (n, p, k) in each place.
+
+    The covariance of a place is averaged with those of the places next to it.
+    """
+    n, n_places, k = f.shape
+    covariance = torch.einsum("npi,npj->ijp", f, f) / n
+    covariance = smooth(covariance.reshape(1, k * k, *grid))
+    covariance = covariance.reshape(k, k, n_places).permute(2, 0, 1)
+    eye = torch.eye(k, dtype=torch.float64)
+    roots = torch.linalg.cholesky(covariance.double() + _RIDGE * eye)
+    inverse = torch.linalg.solve_triangular(roots, eye.expand_as(roots), upper=False)
+    return inverse.float().contiguous()

@@ -1,0 +1,160 @@
+# Authors: The sklearn-anogan developers
+# SPDX-License-Identifier: BSD-3-Clause
+"""The deviation in the most unusual place, and the map of places.
+
+The ruler's distances differ from place to place in normal images too: an edge that is
+never twice in the same place always has a large distance. So each place is compared
+with the same place of held-out normal images, in their standard deviations. Coarse and
+fine distances then have the same units, and their sum is the map.
+"""
+
+import torch
+from scipy.ndimage import uniform_filter
+from torch.nn.functional import softplus
+
+from .._images import resized
+from ._term import Term
+
+#: Weight of the fine distances in the map.
+_FINE = 0.6
+
+#: Sides in places of the neighbourhoods over which means and standard deviations of
+#: coarse and of fine distances are averaged.
+_NEIGHBOURHOODS = {"coarse": 3, "fine": 9}
+
+#: Share of the mean standard deviation that is added to each: some places never change.
+_SHRINKAGE = 0.01
+
+#: Added to standard deviations: a single image has none.
+_TINY = 1e-6
+
+
+class LargestDeviation(Term):
+    """The largest value of the map of deviations.
+
+    The term learns means and standard deviations of the ruler's distances over held-out
+    images, for each place: ``coarse_mean`` and ``coarse_std`` (rows, columns),
+    ``fine_mean`` and ``fine_std`` (height, width).
+    """
+
+    name = "largest_deviation"
+    group = "places"
+    sees_details = True
+
+    def is_defined(self, model):
+        return model.ruler is not None
+
+    def measure(self, batch, learned):
+        coarse, fine = batch.distances
+        return deviations(coarse.double(), fine.double(), learned).amax((1, 2))
+
+    def fit(self, pairs, model):
+        found = pairs.map(_distances)
+        coarse, fine = found["coarse"], found["fine"]
+        sums = {"coarse": _sums(coarse), "fine": _sums(fine)}
+        n, values = len(coarse), []
+        for c, f in zip(coarse.double(), fine.double(), strict=True):
+            of_others = {}
+            for name, own in (("coarse", c), ("fine", f)):
+                total, squares = sums[name]
+                if n > 1:
+                    total, squares = total - own, squares - own.square()
+                of_others |= _usual(name, total, squares, max(1, n - 1))
+            values.append(deviations(c[None], f[None], of_others).amax())
+        learned = {}
+        for name, (total, squares) in sums.items():
+            learned |= _usual(name, total, squares, n)
+        return learned, torch.stack(values).numpy()
+
+    def shapes(self, model):
+        rows_and_columns = {
+            "coarse": model.ruler.grid,
+            "fine": model.ruler.size,
+        }
+        return {
+            f"{name}_{what}": shape
+            for name, shape in rows_and_columns.items()
+            for what in ("mean", "std")
+        }
+
+
+def deviations(coarse, fine, learned):
+    """The map of deviations.
+
+    Parameters
+    ----------
+    coarse : tensor of shape (n, rows, columns), float64
+    fine : tensor of shape (n, height, width), float64
+        Distances of a `Ruler`.
+    learned : dict
+        Of `LargestDeviation`.
+
+    Returns
+    -------
+    maps : tensor of shape (n, height, width), float64
+        Above 0. Where an image deviates more than usual, by how many standard
+        deviations of normal images. Where it deviates less, the map falls towards 0,
+        and the order of the places is kept: log(1 + exp(standard deviations)).
+    """
+
+    def standardised(name, distances):
+        mean, std = (
+            learned[f"{name}_{what}"].to(distances.device) for what in ("mean", "std")
+        )
+        return (distances - mean) / std
+
+    of_places = resized(standardised("coarse", coarse)[:, None], fine.shape[1:])[:, 0]
+    return softplus(of_places + _FINE * standardised("fine", fine))
+
+
+def deviation_map(x, z, G_z, networks, learned, dtype):
+    """Map of deviations; an answer for `search_in_blocks`.
+
+    Parameters
+    ----------
+    x, z, G_z : tensors of shape (n, ...)
+        Images, codes and generated images; only the images count.
+    networks : FrozenNetworks
+    learned : dict
+        Of `LargestDeviation`.
+    dtype : torch.dtype
+        Of the maps.
+
+    Returns
+    -------
+    answer : dict
+        ``maps`` (n, 1, height, width).
+    """
+    coarse, fine = networks.distances(x)
+    maps = deviations(coarse.double(), fine.double(), learned)
+    maps = resized(maps[:, None], x.shape[2:])
+    return {"maps": maps.to(dtype)}
+
+
+def _distances(x, z, G_z, networks):
+    coarse, fine = networks.distances(x)
+    return {"coarse": coarse, "fine": fine}
+
+
+def _sums(distances):
+    """Sum and sum of squares over images."""
+    total, squares = 0.0, 0.0
+    for each in distances:
+        total, squares = total + each.double(), squares + each.double().square()
+    return total, squares
+
+
+def _usual(name, total, squares, n):
+    """Mean and standard deviation in each place, averaged over its neighbourhood."""
+    mean = total / n
+    std = (squares / n - mean.square()).clamp(min=0).sqrt()
+    mean, std = (
+        torch.from_numpy(
+            uniform_filter(each.cpu().numpy(), _NEIGHBOURHOODS[name], mode="nearest")
+        )
+        for each in (mean, std)
+    )
+    return {
+        f"{name}_mean": mean,
+        f"{name}_std": std + _SHRINKAGE * std.mean() + _TINY,
+    }
