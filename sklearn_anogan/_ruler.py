@@ -4,10 +4,12 @@
 
 The ruler measures two distances in each place of an image.
 
-* The *coarse* distance compares textures and edges on a grid of places. The leading
-  principal components of small patches are convolution filters. A place is described by
-  the filters' responses, and by the sizes of the responses, at several resolutions. The
-  ruler takes away what the whole image explains, as the leading principal components of
+* The *coarse* distance compares textures and edges on a grid of places. What filters
+  see is the image relative to the brightness and the contrast of the neighbourhood,
+  beside this brightness and this contrast. The filters are the leading principal
+  components of small patches, as convolutions. A place is described by the filters'
+  responses, and by the sizes of the responses, at several resolutions. The ruler takes
+  away what the whole image explains, as the leading principal components of
   all descriptions do. The distance is the Mahalanobis distance of the rest, with a
   covariance for each place. This is the idea of PaDiM (Defard et al. 2020,
   :doi:`10.48550/arXiv.2011.08785`) with filters that are learned from the images.
@@ -43,7 +45,7 @@ _FILTER_SIDE, _FACTORS, _N_FILTERS = 8, (1, 2, 4), 20
 #: Numbers that describe a place.
 _N_NUMBERS = 64
 
-#: Radius in pixels of the neighbourhood that contrasts are compared with.
+#: Radius in pixels of the neighbourhood that pixels are compared with.
 _RADIUS = 4
 
 #: Brightness and contrast, as shares of the whole range, that count as none.
@@ -74,8 +76,8 @@ class Ruler(nn.Module):
     ----------
     tensors : dict
         float32. With c channels, images of height x width pixels, p places, and k
-        numbers to describe one: ``filters_1``, ``filters_2``, ... (n, 2 c, side, side),
-        one for each resolution; ``response_mean`` (d,); ``whitening`` (d, k);
+        numbers to describe one: ``filters_1``, ``filters_2``, ... (n, 2 c + 1, side,
+        side), one for each resolution; ``response_mean`` (d,); ``whitening`` (d, k);
         ``centre`` (p, k); ``components`` (n, p, k); ``roots`` (p, k, k), the inverses
         of the covariances' roots; ``pixel_centre`` (c, height, width);
         ``pixel_components`` (n, c, height, width).
@@ -211,7 +213,7 @@ def expected_shapes(tensors, n_channels, size):
     shapes = {
         f"filters_{factor}": (
             len(tensors[f"filters_{factor}"]),
-            2 * n_channels,
+            2 * n_channels + 1,
             _filter_side(size),
             _filter_side(size),
         )
@@ -238,8 +240,8 @@ def brightness(x):
     return value.sign() * (value.abs() / _DARK).log1p()
 
 
-def contrast(x):
-    """Brightness relative to the neighbourhood, and that of the neighbourhood itself.
+def views_of(x):
+    """Three views of an image: details, and brightness and contrast of neighbourhoods.
 
     Parameters
     ----------
@@ -247,17 +249,19 @@ def contrast(x):
 
     Returns
     -------
-    views : tensor of shape (n, 2 * channels, height, width)
-        The difference from the mean of the neighbourhood, divided by the mean size of
-        such differences; and this mean, relative to the mean of the image.
+    views : tensor of shape (n, 2 * channels + 1, height, width)
+        In each channel, the difference from the mean of the neighbourhood, divided by
+        the mean size of such differences; in each channel, the mean of the
+        neighbourhood, relative to the mean of the image; and the logarithm of the mean
+        size of the differences.
     """
     y = brightness(x)
     radius = min(_RADIUS, min(y.shape[2:]) // 2)
     mean = _blurred(y, radius)
     difference = y - mean
-    scale = _blurred(difference.abs().mean(1, keepdim=True), radius)
+    scale = _blurred(difference.abs().mean(1, keepdim=True), radius) + _FLAT
     relative = mean - mean.mean((2, 3), keepdim=True)
-    return torch.cat([difference / (scale + _FLAT), relative], 1)
+    return torch.cat([difference / scale, relative, scale.log()], 1)
 
 
 def smooth(maps):
@@ -292,11 +296,11 @@ def _grid(size):
 def _sample(x):
     """Views of some of the images, to learn filters from."""
     rows = torch.linspace(0, len(x) - 1, min(len(x), 200)).round().long()
-    return torch.cat([contrast(block) for block in x[rows].split(_BLOCK)])
+    return torch.cat([views_of(block) for block in x[rows].split(_BLOCK)])
 
 
 def _leading_filters(views, factor):
-    """Leading principal components of patches, (n, 2 * channels, side, side)."""
+    """Leading principal components of patches, (n, 2 * channels + 1, side, side)."""
     views = avg_pool2d(views, factor)
     n, n_views, height, width = views.shape
     side = _filter_side((height * factor, width * factor))
@@ -316,7 +320,7 @@ def _leading_filters(views, factor):
 
 def _responses(x, filters):
     """Responses of all filters and their absolute values, (n, places, responses)."""
-    views, grid, found = contrast(x), _grid(x.shape[2:]), []
+    views, grid, found = views_of(x), _grid(x.shape[2:]), []
     for factor, weight in filters.items():
         side = weight.shape[-1]
         around = (side // 2, side - 1 - side // 2) * 2

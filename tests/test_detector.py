@@ -13,7 +13,6 @@ import scipy.sparse
 import torch
 from scipy.ndimage import uniform_filter
 from scipy.spatial.distance import cdist
-from scipy.stats import norm
 from sklearn.base import clone
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import GridSearchCV, StratifiedKFold
@@ -26,6 +25,7 @@ from sklearn_anogan import AnoGANDetector
 from sklearn_anogan._base import hold_out
 from sklearn_anogan._losses import smooth
 from sklearn_anogan._networks import DenseGenerator, Discriminator, Generator
+from sklearn_anogan._score._joins import surprise
 from sklearn_anogan._score._largest_residual import residual_scale
 from sklearn_anogan._search import _searcher
 
@@ -107,17 +107,24 @@ def test_few_images_are_not_copied(zeros):
     assert to_train[0] > 0.7 * to_train[1]
 
 
-def test_map_marks_the_anomaly(zeros):
-    """A bright spot where zeros are dark stands out of the map, in the units of X."""
+def test_maps_mark_the_anomaly(zeros):
+    """A bright spot where zeros are dark stands out of both maps.
+
+    One is in standard deviations, of filters that reach far in such small images; the
+    other one is in the units of X.
+    """
     detector = AnoGANDetector(
         latent_dim=16, n_filters=8, max_epochs=150, random_state=0
     ).fit(zeros)
     X = zeros[:20].copy()
-    before = detector.anomaly_map(X)
+    before = detector.anomaly_map(X), detector.residual_map(X)
     X[:, 3:5, 3:5] = 16  # the hole of a zero
-    difference = (detector.anomaly_map(X) - before).mean(0)
-    assert difference[3:5, 3:5].min() > 3 * difference[:, [0, 7]].max()
-    assert difference[3:5, 3:5].min() > 16 / 4
+    after = detector.anomaly_map(X), detector.residual_map(X)
+    limits = [(2, 5), (3, 16 / 4)]
+    for maps, earlier, (ratio, least) in zip(after, before, limits, strict=True):
+        difference = (maps - earlier).mean(0)
+        assert difference[3:5, 3:5].min() > ratio * difference[:, [0, 7]].max()
+        assert difference[3:5, 3:5].min() > least
 
 
 # What the methods answer
@@ -186,13 +193,18 @@ def test_calibrated_terms_by_hand(supervised, zeros):
     relative = smooth(difference / usual_residual(supervised)).abs()
     largest = relative.amax((1, 2, 3))
     np.testing.assert_allclose(terms.largest_residual, largest, rtol=1e-4)
-    maps = supervised.anomaly_map(X)
+    maps = supervised.residual_map(X)
     average = usual_residual(supervised).square().mean().sqrt()
     np.testing.assert_allclose(maps, 8 * average * relative[:, 0], rtol=1e-3)
+    coarse, _ = supervised.model_.ruler(x)
+    deviation = coarse.square().mean((1, 2)).sqrt()
+    np.testing.assert_allclose(terms.deviation, deviation, rtol=1e-4)
+    largest = supervised.anomaly_map(X).max((1, 2))
+    np.testing.assert_allclose(terms.largest_deviation, largest, rtol=1e-12)
 
 
 def test_calibrated_scores_by_hand(supervised, zeros):
-    """Sum of log p, under the log-normal distribution of held-out images."""
+    """Sum of log p: of the places, of the residual, and of the second task."""
     held_out = zeros[hold_out(len(zeros))[1]]
     usual = supervised.score_terms(held_out)
     # The largest residual of each, relative to what all others leave.
@@ -204,13 +216,15 @@ def test_calibrated_scores_by_hand(supervised, zeros):
     ]
     relative = smooth(torch.tensor(left) / torch.stack(scales)).abs()
     usual.largest_residual = relative.amax((1, 2, 3)).numpy()
+    from_others = supervised.calibration_.held_out["largest_deviation"]
+    assert from_others.max() > 1.1 * usual.largest_deviation.max()
+    usual.largest_deviation = from_others
+    for name, values in supervised.calibration_.held_out.items():
+        np.testing.assert_allclose(values, usual[name], rtol=1e-4)
     terms = supervised.score_terms(zeros[:5])
-    log_p = {}
-    for name in terms:
-        logs = np.log(usual[name])
-        log_p[name] = norm.logsf(np.log(terms[name]), logs.mean(), logs.std())
-    of_residual = np.minimum(log_p["squared_residual"], log_p["largest_residual"])
-    expected = of_residual + log_p["recognition"]
+    log_p = {name: -surprise(terms[name], usual[name]) for name in terms}
+    of_places = np.minimum(log_p["deviation"], log_p["largest_deviation"])
+    expected = of_places + log_p["squared_residual"] + log_p["recognition"]
     np.testing.assert_allclose(supervised.score_samples(zeros[:5]), expected, rtol=1e-4)
 
 
@@ -251,14 +265,12 @@ def test_without_a_second_task(fitted, fitted_rows, zeros):
         assert "recognition" not in terms
         calibrated = copy.copy(detector).set_params(anomaly_score="calibrated")
         usual = calibrated.calibration_.held_out
-        log_p = {}
-        for name in ("squared_residual", "largest_residual", "discrimination"):
-            logs = np.log(usual[name])
-            log_p[name] = norm.logsf(np.log(terms[name]), logs.mean(), logs.std())
-        of_residual = log_p["squared_residual"]
+        log_p = {name: -surprise(terms[name], usual[name]) for name in terms}
+        expected = log_p["squared_residual"] + log_p["discrimination"]
         if detector is fitted:  # rows have no places
-            of_residual = np.minimum(of_residual, log_p["largest_residual"])
-        expected = of_residual + log_p["discrimination"]
+            expected += np.minimum(log_p["deviation"], log_p["largest_deviation"])
+        else:
+            assert not any("deviation" in name for name in terms)
         scores = calibrated.score_samples(images)
         np.testing.assert_allclose(scores, expected, rtol=1e-6)
 
@@ -266,7 +278,11 @@ def test_without_a_second_task(fitted, fitted_rows, zeros):
 def test_terms_have_the_same_names_whatever_the_score(fitted, supervised, zeros):
     """The names depend on what was trained, and a name means one thing."""
     names = ["residual", "squared_residual", "largest_residual", "discrimination"]
-    for detector, wanted in [(fitted, names), (supervised, [*names, "recognition"])]:
+    of_places = ["deviation", "largest_deviation"]
+    for detector, wanted in [
+        (fitted, [*names, *of_places]),
+        (supervised, [*names, "recognition", *of_places]),
+    ]:
         papers, calibrated = (
             copy.copy(detector)
             .set_params(anomaly_score=anomaly_score)
@@ -288,6 +304,9 @@ def test_one_search_for_all_answers(fitted, supervised, fitted_rows, zeros, sear
         assert sum(searched) == 70
         np.testing.assert_array_equal(found.scores, detector.score_samples(images))
         np.testing.assert_array_equal(found.maps, detector.anomaly_map(images))
+        np.testing.assert_array_equal(
+            found.residual_maps, detector.residual_map(images)
+        )
         np.testing.assert_array_equal(found.codes, detector.invert(images))
         np.testing.assert_array_equal(
             found.reconstructions, detector.reconstruct(images)
@@ -426,7 +445,7 @@ def test_map_and_reconstruction_agree(fitted, zeros):
     reconstructed = fitted.reconstruct(zeros)
     assert reconstructed.shape == zeros.shape
     assert 0 <= reconstructed.min() < reconstructed.max() <= 16
-    maps = fitted.anomaly_map(zeros)
+    maps = fitted.residual_map(zeros)
     assert maps.min() >= 0
     difference = zeros - reconstructed
     residual = np.abs(difference).mean((1, 2)) / 8
@@ -442,7 +461,7 @@ def test_map_is_relative_to_what_is_usual(fitted, zeros):
     held_out = zeros[hold_out(len(zeros))[1]]
     difference = uniform_filter(held_out - fitted.reconstruct(held_out), (0, 3, 3))
     plain = np.sqrt(np.mean(difference**2, axis=0))
-    relative = np.sqrt(np.mean(fitted.anomaly_map(held_out) ** 2, axis=0))
+    relative = np.sqrt(np.mean(fitted.residual_map(held_out) ** 2, axis=0))
     assert relative.std() / relative.mean() < 0.8 * plain.std() / plain.mean()
 
 
@@ -453,7 +472,134 @@ def test_map_of_channels_is_their_mean(rng, quick):
     relative = (X - detector.reconstruct(X)) / scale
     relative = np.abs(uniform_filter(relative, (0, 3, 3, 0), mode="nearest"))
     expected = (relative * np.sqrt(np.mean(scale**2, axis=(0, 1)))).mean(-1)
-    np.testing.assert_allclose(detector.anomaly_map(X), expected, rtol=1e-3)
+    np.testing.assert_allclose(detector.residual_map(X), expected, rtol=1e-3)
+
+
+def test_maps_of_places_search_nothing(fitted, zeros, searched, monkeypatch):
+    """Nor is an image generated; the map is the same whatever the search."""
+    maps = fitted.anomaly_map(zeros)
+    assert not searched
+    assert maps.min() > 0
+    assert maps.shape == zeros.shape
+    other = copy.copy(fitted).set_params(search_steps=0, n_candidates=7)
+    np.testing.assert_array_equal(other.anomaly_map(zeros), maps)
+    np.testing.assert_array_equal(fitted.anomaly_map(zeros[[5]]), maps[[5]])
+    assert not searched
+    fitted.residual_map(zeros[:3])
+    fitted.explain(zeros[:3])
+    assert searched == [3, 3]
+
+
+@pytest.mark.parametrize("shape", [(12,), (3, 9), (9, 3, 2)])
+def test_maps_without_places_are_of_the_residual(rng, quick, searched, shape):
+    X = rng.normal(size=(30, *shape))
+    detector = AnoGANDetector(**quick).fit(X)
+    assert detector.model_.ruler is None
+    assert not any("deviation" in name for name in detector.score_terms(X))
+    searched.clear()
+    maps = detector.anomaly_map(X)
+    assert sum(searched) == 30
+    assert maps.shape == X.shape[:3]
+    np.testing.assert_array_equal(maps, detector.residual_map(X))
+    np.testing.assert_array_equal(maps, detector.explain(X).maps)
+
+
+def test_map_finds_what_the_networks_cannot_see(rng, quick):
+    """One thread of a weave in the wrong direction, in images that are shrunk."""
+    rows, columns = np.mgrid[:64, :48]
+    weave = np.sin(rows * 1.3) + np.sin(columns * 1.1)
+    X = weave * rng.uniform(0.8, 1.2, size=(60, 1, 1)) + 0.1 * rng.normal(
+        size=(60, 64, 48)
+    )
+    detector = AnoGANDetector(**quick, network_side=8).fit(X)
+    image = X[:1].copy()
+    image[0, 40:47, 20:27] = image[0, 41:48, 22:29].T
+    (one,) = detector.anomaly_map(image)
+    row, column = divmod(one.argmax(), 48)
+    assert 38 <= row < 49
+    assert 18 <= column < 29
+    assert detector.score_terms(image).largest_deviation == one.max()
+
+
+# Images that are shrunk for the networks
+
+
+@pytest.mark.parametrize(
+    ("network_side", "seen"), [(32, (32, 20)), (7, (7, 4)), (None, (40, 25))]
+)
+@pytest.mark.parametrize("n_channels", [1, 3])
+def test_networks_see_shrunk_images(rng, quick, network_side, seen, n_channels):
+    """All answers have the size of the user's images."""
+    X = rng.uniform(3, 5, size=(20, 40, 25, n_channels))
+    detector = AnoGANDetector(**quick | {"self_supervision": 1.0})
+    detector.set_params(network_side=network_side, anomaly_score="calibrated").fit(X)
+    model = detector.model_
+    assert model.network_shape == seen
+    assert model.seen_share == pytest.approx(np.prod(seen) / 1000)
+    codes = detector.invert(X[:3])
+    with torch.no_grad():
+        small = detector.generator_(torch.tensor(codes))
+    assert small.shape == (3, n_channels, *seen)
+    for images in (
+        detector.reconstruct(X[:3]),
+        detector.generate(codes),
+        detector.sample(3, 0),
+    ):
+        assert images.shape == (3, 40, 25, n_channels)
+        assert 2.99 < images.min() <= images.max() < 5.01
+    np.testing.assert_allclose(
+        detector.reconstruct(X[:3]), detector.generate(codes), atol=1e-4
+    )
+    for method in ("residual_map", "anomaly_map"):
+        assert getattr(detector, method)(X[:3]).shape == (3, 40, 25)
+    assert detector.calibration_.learned["largest_residual"]["scale"].shape == (
+        n_channels,
+        *seen,
+    )
+    # What the networks see is the mean over areas, on their own scale.
+    x = model.value_range.to_network(
+        torch.tensor(X[:3]).movedim(3, 1), torch.device("cpu")
+    )
+    x = torch.nn.functional.adaptive_avg_pool2d(x, seen)
+    residual = (x - small).abs().mean((1, 2, 3))
+    np.testing.assert_allclose(
+        detector.score_terms(X[:3]).residual, residual, rtol=1e-4
+    )
+
+
+def test_scores_weigh_what_networks_see(rng, quick):
+    """A third of the pixels counts for a third; the image itself counts in full."""
+    X = rng.uniform(size=(60, 12, 16))
+    quick |= {"self_supervision": 1.0, "anomaly_score": "calibrated"}
+    detector = AnoGANDetector(**quick, network_side=8).fit(X)
+    assert detector.model_.seen_share == 0.25
+    usual, terms = detector.calibration_.held_out, detector.score_terms(X)
+    log_p = {name: -surprise(terms[name], usual[name]) for name in terms}
+    of_networks = log_p["squared_residual"] + log_p["recognition"]
+    of_places = np.minimum(log_p["deviation"], log_p["largest_deviation"])
+    np.testing.assert_allclose(
+        detector.score_samples(X), of_places + of_networks / 4, rtol=1e-9
+    )
+
+
+def test_small_images_are_seen_as_they_are(zeros, quick):
+    """And a larger side changes no bit."""
+    scores = AnoGANDetector(**quick).fit(zeros).score_samples(zeros)
+    for network_side in (8, 1000, None):
+        detector = AnoGANDetector(**quick, network_side=network_side).fit(zeros)
+        assert detector.model_.network_shape == (8, 8)
+        np.testing.assert_array_equal(detector.score_samples(zeros), scores)
+
+
+def test_shrunk_images_belong_to_their_scores(rng, quick):
+    X = rng.uniform(size=(70, 20, 12))
+    quick |= {"anomaly_score": "calibrated"}
+    detector = AnoGANDetector(**quick, network_side=8).fit(X)
+    scores, maps = detector.score_samples(X), detector.anomaly_map(X)
+    for i in (0, 63, 69):
+        assert detector.score_samples(X[[i]]) == scores[i]
+        np.testing.assert_array_equal(detector.anomaly_map(X[[i]])[0], maps[i])
+    np.testing.assert_array_equal(detector.score_samples(X[::-1]), scores[::-1])
 
 
 def test_generated_images_of_codes(fitted, fitted_rows, zeros):
@@ -623,7 +769,7 @@ def test_data_frame(zeros, quick):
 
 def test_input_is_left_alone(fitted, zeros):
     X, tensor = zeros.copy(), torch.tensor(zeros)
-    for method in ("score_samples", "reconstruct", "anomaly_map"):
+    for method in ("score_samples", "reconstruct", "anomaly_map", "residual_map"):
         getattr(fitted, method)(X)
         getattr(fitted, method)(tensor)
     np.testing.assert_array_equal(X, zeros)
@@ -640,8 +786,12 @@ def test_far_outside_the_training_range(fitted, zeros):
     assert np.isfinite(scores).all()
     scale = usual_residual(fitted)[0]
     expected = 1e6 * smooth(1 / scale[None, None])[0, 0] * scale.square().mean().sqrt()
-    maps = fitted.anomaly_map(zeros[:3] + 1e6)
+    maps = fitted.residual_map(zeros[:3] + 1e6)
     np.testing.assert_allclose(maps, np.tile(expected, (3, 1, 1)), rtol=1e-4)
+    for offset in (1e6, 1e20, -1e20):
+        maps = fitted.anomaly_map(zeros[:3] + offset)
+        assert np.isfinite(maps).all()
+        assert maps.max() > 10
     with pytest.raises(ValueError, match="too far outside the range"):
         fitted.score_samples(zeros[:3] + 1e300)
 
@@ -949,6 +1099,9 @@ def test_warm_start_with_other_networks(zeros, quick):
     with pytest.raises(ValueError, match=r"warm_start=True continues.*Generator"):
         detector.set_params(latent_dim=9).fit(zeros)
     detector.set_params(latent_dim=8)
+    with pytest.raises(ValueError, match=r"warm_start=True continues.*Generator"):
+        detector.set_params(network_side=4).fit(zeros)
+    detector.set_params(network_side=32)
     for X in (zeros[:, :6], zeros.reshape(-1, 4, 16), zeros.reshape(-1, 64)):
         with pytest.raises(ValueError, match=r"warm_start=True.*Use warm_start=False"):
             detector.fit(X)
@@ -1235,8 +1388,12 @@ def test_steps_grow_with_the_side(shape, n_steps, rng):
     detector = AnoGANDetector(
         n_filters=1, max_epochs=1, n_candidates=1, search_steps=0, random_state=0
     )
-    detector.fit(rng.normal(size=(4, *shape))).set_params(search_steps="auto")
+    X = rng.normal(size=(4, *shape))
+    detector.set_params(network_side=None).fit(X).set_params(search_steps="auto")
     assert detector._n_steps() == n_steps
+    if shape == (64, 64, 3):  # the side that the networks see
+        shrunk = clone(detector).set_params(network_side=48, search_steps=0).fit(X)
+        assert shrunk.set_params(search_steps="auto")._n_steps() == 16
     assert detector.set_params(search_steps=3)._n_steps() == 3
 
 

@@ -11,6 +11,8 @@ from sklearn_anogan._images import (
     ValueRange,
     check_image_shape,
     check_images,
+    resized,
+    within,
 )
 
 
@@ -271,6 +273,52 @@ def test_training_images_come_in_batches():
     expected = value_range.to_network(images.read([1, 1, 0]), "cpu")
     assert torch.equal(batch, expected)
     assert torch.equal(dataset[1], expected[0])
+
+
+def test_training_images_are_shrunk():
+    """To means over areas, of the values on the networks' scale."""
+    images = check(numbered(3, 4, 6, 2))
+    value_range = ValueRange.measure(images)
+    dataset = TrainingImages(images, value_range, "cpu", np.array([2, 0]), (2, 3))
+    assert dataset.size == (2, 3)
+    assert TrainingImages(images, value_range, "cpu").size == (4, 6)
+    whole = value_range.to_network(images.read([0, 2]), "cpu")
+    expected = whole.reshape(2, 2, 2, 2, 3, 2).mean((3, 5))
+    torch.testing.assert_close(dataset.__getitems__([1, 0]), expected)
+
+
+@pytest.mark.parametrize(
+    ("size", "longest", "expected"),
+    [
+        ((20, 30), 32, (20, 30)),
+        ((20, 30), 30, (20, 30)),
+        ((20, 30), 15, (10, 15)),
+        ((30, 20), 9, (9, 6)),
+        ((200, 3), 10, (10, 1)),
+        ((1, 500), 4, (1, 4)),
+        ((64, 64), 1, (1, 1)),
+    ],
+)
+def test_shrunk_in_proportion(size, longest, expected):
+    assert within(*size, longest) == expected
+
+
+def test_resized(rng):
+    """Means over areas; lines between the centres of enlarged pixels; no change."""
+    x = torch.tensor(rng.normal(size=(2, 3, 6, 8)))
+    assert resized(x, (6, 8)) is x
+    expected = x.reshape(2, 3, 3, 2, 2, 4).mean((3, 5))
+    torch.testing.assert_close(resized(x, (3, 2)), expected)
+    # Areas that are no whole pixels still have all of the image in them.
+    flat = resized(torch.ones(1, 1, 7, 9), (3, 5))
+    torch.testing.assert_close(flat, torch.ones(1, 1, 3, 5))
+    ramp = torch.arange(4.0).expand(1, 1, 2, 4)
+    larger = resized(ramp, (4, 8))
+    assert larger.shape == (1, 1, 4, 8)
+    steps = torch.tensor([0, 0.25, 0.75, 1.25, 1.75, 2.25, 2.75, 3])
+    torch.testing.assert_close(larger, steps.expand(1, 1, 4, 8))
+    # One side larger, the other smaller.
+    assert resized(x, (12, 4)).shape == (2, 3, 12, 4)
 
 
 def test_memory_map_is_read_block_by_block(tmp_path):

@@ -12,13 +12,17 @@ from sklearn_anogan._inference import (
 )
 
 
-def frozen(generator, discriminator, encoder=None, **measured):
+def frozen(
+    generator, discriminator, encoder=None, ruler=None, shape=(1, 1), **measured
+):
     return FrozenNetworks(
         generator,
         discriminator,
         encoder,
         recognizer=None,
+        ruler=ruler,
         latent_dim=5,
+        network_shape=shape,
         device=torch.device("cpu"),
         **measured,
     )
@@ -175,3 +179,32 @@ def test_batches_that_fit(largest, wanted):
         assert find_exact_batches(networks, largest) == wanted
         # The same of a larger batch that was measured before.
         assert networks.measured().limited_to(largest).sizes == wanted[1]
+
+
+class StubRuler(nn.Module):
+    """Distances that are the images themselves; tells who called it."""
+
+    size = (4, 6)
+
+    def forward(self, x):
+        self.called_with = (tuple(x.shape), torch.get_num_threads())
+        assert not torch.is_grad_enabled()
+        return x[:, 0, ::2, ::2], x[:, 0]
+
+
+def test_images_of_any_size_are_seen_and_measured():
+    """Each part of the model gets the size that it has learned from."""
+    ruler = StubRuler()
+    networks = frozen(None, None, ruler=ruler, shape=(2, 3))
+    x = torch.rand(5, 3, 8, 12)
+    torch.testing.assert_close(
+        networks.seen(x), x.reshape(5, 3, 2, 4, 3, 4).mean((3, 5))
+    )
+    with intraop_threads(3):
+        coarse, fine = networks.distances(x)
+        assert torch.get_num_threads() == 3
+    assert ruler.called_with == ((5, 3, 4, 6), 1)
+    torch.testing.assert_close(fine, x.reshape(5, 3, 4, 2, 6, 2).mean((3, 5))[:, 0])
+    assert coarse.shape == (5, 2, 3)
+    small = x[:, :, :2, :3]
+    assert networks.seen(small) is small

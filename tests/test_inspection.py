@@ -65,13 +65,15 @@ def test_anomaly_maps_are_those_of_the_detector(fitted, zeros):
 
 
 def test_a_display_of_maps_searches_once(fitted, zeros, quick, rng, searched):
+    """Maps of places need no search; those of patches that are too small do."""
     AnomalyMapDisplay.from_estimator(fitted, zeros[:3])
     assert sum(searched) == 3
-    patches = PatchDetector(AnoGANDetector(**quick), 8, n_patches=50, random_state=0)
-    patches.fit(rng.uniform(size=(5, 12, 12)))
-    searched.clear()
-    AnomalyMapDisplay.from_estimator(patches, rng.uniform(size=(2, 12, 12)))
-    assert sum(searched) == 2 * 2 * 2  # two by two patches of an image
+    for side, patch_side, n_searched in [(12, 8, 0), (4, 3, 2 * 2 * 2)]:
+        patches = PatchDetector(AnoGANDetector(**quick), patch_side, random_state=0)
+        patches.set_params(n_patches=50).fit(rng.uniform(size=(5, side, side)))
+        searched.clear()
+        AnomalyMapDisplay.from_estimator(patches, rng.uniform(size=(2, side, side)))
+        assert sum(searched) == n_searched  # two by two patches of an image
 
 
 def test_a_detector_without_maps(zeros):

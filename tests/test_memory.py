@@ -107,6 +107,7 @@ RELATED = {
     "latent_dim": 5,
     "latent_prior": "normal",
     "n_filters": 4,
+    "network_side": 4,
     "generator": OwnGenerator,
     "max_epochs": 4,
     "batch_size": 40,
@@ -161,6 +162,21 @@ def test_images_count(detector, zeros, trainings):
     detector.fit(changed)
     detector.fit(zeros[:-1])
     assert len(trainings) == 3
+
+
+def test_details_that_networks_do_not_see(detector, zeros, trainings):
+    """They change the ruler, which is learned in each `fit`, and not the networks."""
+    detector.set_params(network_side=4)
+    first = detector.fit(zeros)
+    swapped = zeros.reshape(-1, 8, 4, 2)[..., ::-1].reshape(zeros.shape)
+    second = clone(detector).fit(swapped)
+    assert trainings == ["gan"]
+    np.testing.assert_array_equal(first.sample(3, 0), second.sample(3, 0))
+    without = clone(detector).set_params(memory=None).fit(swapped)
+    np.testing.assert_array_equal(
+        second.anomaly_map(zeros), without.anomaly_map(zeros)
+    )
+    assert not np.array_equal(second.anomaly_map(zeros), first.anomaly_map(zeros))
 
 
 def test_encoder_is_kept_apart(detector, zeros, trainings):

@@ -17,10 +17,13 @@ class OwnGenerator(Generator):
 NO_CLASSES = {"generator": None, "discriminator": None}
 
 
-@pytest.fixture(params=["fitted", "rows", "encoder"])
+@pytest.fixture(params=["fitted", "rows", "encoder", "shrunk"])
 def model(request, fitted, quick, zeros):
     if request.param == "fitted":
         return fitted.model_
+    if request.param == "shrunk":
+        X = zeros[:60].repeat(2, axis=2)
+        return AnoGANDetector(**quick, network_side=8).fit(X).model_
     if request.param == "rows":
         X = zeros[:60].reshape(60, 64)[:, 20:26]
         return AnoGANDetector(**quick | {"self_supervision": 1.0}).fit(X).model_
@@ -56,6 +59,40 @@ def test_nothing_can_be_changed(model):
     for network in model.networks.values():
         assert not network.training
         assert not any(parameter.requires_grad for parameter in network.parameters())
+
+
+def test_what_networks_see(model):
+    """The images as they are, or a share of their pixels."""
+    n_channels, height, width = model.layout.chw
+    n_seen = np.prod(model.network_shape)
+    assert model.seen_share == n_seen / (height * width)
+    assert model.seen_chw == (n_channels, *model.network_shape)
+    if width == 16:
+        assert model.network_shape == (4, 8)
+        assert model.seen_share == 0.25
+    else:
+        assert model.network_shape == (height, width)
+    z = model.draw(3, seed=0)
+    with torch.no_grad():
+        assert model.generator(z).shape == (3, *model.seen_chw)
+        images = np.asarray(model.generate(z))
+    assert images.size == 3 * n_channels * height * width
+
+
+def test_a_file_cannot_claim_another_ruler(model):
+    """Whether there is one is for the images to say."""
+    plain, tensors = model.to_plain()
+    assert plain["has_ruler"] == (model.layout.chw[1:] != (1, 1))
+    changed = plain | {"has_ruler": not plain["has_ruler"]}
+    if plain["has_ruler"]:  # then the ruler's tensors are left over
+        left = dict(tensors)
+        assert Model.from_plain(changed, left, NO_CLASSES).ruler is None
+        assert all(name.startswith("ruler.") for name in left)
+        assert left
+        tensors["ruler.roots"] = tensors["ruler.roots"][1:]
+        changed = plain
+    with pytest.raises(Exception, match=r"ruler|whitening"):
+        Model.from_plain(changed, tensors, NO_CLASSES)
 
 
 def test_codes_are_drawn_from_the_prior(model):

@@ -15,7 +15,7 @@ from sklearn_anogan._base import hold_out
 
 
 class Echo(OutlierMixin, BaseEstimator):
-    """A detector whose maps are the patches; the score is minus their largest value."""
+    """A detector whose maps are the patches themselves."""
 
     def __init__(self, image_shape=None, random_state=None):
         self.image_shape = image_shape
@@ -33,6 +33,8 @@ class Echo(OutlierMixin, BaseEstimator):
 
 
 class NoMaps(Echo):
+    """A detector that only scores patches, by minus their largest value."""
+
     anomaly_map = property()
 
 
@@ -92,13 +94,20 @@ def test_shrunk_patches_are_means(rng, dtype):
     else:
         assert rows.dtype == (np.float32 if dtype is bool else dtype)
         assert {row.astype(float).round(5).tobytes() for row in rows} <= expected
-    largest = [
-        max(p.reshape(4, 3, 2, 3, 2).mean((1, 3)).max() for p in patches)
-        for patches in (patches_of(image, (12, 6), (6, 6)) for image in X.astype(float))
+    # Scored patches are shrunk alike.
+    seen = []
+    detector.detector_.anomaly_map = lambda rows: (
+        seen.extend(rows) or Echo.anomaly_map(detector.detector_, rows)
+    )
+    detector.score_samples(X)
+    means = [
+        patch.reshape(4, 3, 2, 3, 2).mean((1, 3)).ravel()
+        for image in X.astype(float)
+        for patch in patches_of(image, (12, 6), (6, 6))
     ]
     if dtype is np.uint8:
-        largest = np.round(largest)
-    np.testing.assert_allclose(detector.score_samples(X), -np.array(largest), rtol=1e-6)
+        means = np.round(means)
+    np.testing.assert_allclose(np.array(seen, float), means, rtol=1e-6)
 
 
 def test_map_of_shrunk_patches_is_aligned():
@@ -129,19 +138,97 @@ def test_map_is_smooth():
 
 @pytest.mark.parametrize("aggregation", ["max", "mean", 0.5, 0.9])
 def test_scores_by_hand(images, aggregation):
+    """Patches that are their own maps blend into the image, which is the score."""
     detector = PatchDetector(
         Echo(), (8, 6), (3, 4), n_patches=50, aggregation=aggregation
     ).fit(images)
     scores = detector.score_samples(images)
     assert scores.dtype == np.float64
     for score, image in zip(scores, images, strict=True):
-        losses = [patch.max() for patch in patches_of(image, (8, 6), (3, 4))]
         if aggregation == "mean":
-            expected = np.mean(losses)
+            expected = image.mean()
         else:
             level = 1.0 if aggregation == "max" else aggregation
-            expected = np.quantile(losses, level, method="higher")
+            expected = np.quantile(image, level, method="higher")
         assert score == pytest.approx(-expected)
+
+
+@pytest.mark.parametrize("aggregation", ["max", "mean", 0.3, 1.0])
+@pytest.mark.parametrize("downsampling", [1, 2])
+@pytest.mark.parametrize("inner", [Echo, NoMaps])
+def test_the_map_is_the_score(images, inner, downsampling, aggregation):
+    """Minus one of its values, or its mean; whether or not the detector has maps."""
+    detector = PatchDetector(
+        inner(), 8, 3, 50, aggregation, downsampling=downsampling
+    ).fit(images)
+    for score, one in zip(
+        detector.score_samples(images), detector.anomaly_map(images), strict=True
+    ):
+        ranked = np.sort(one, axis=None)
+        if aggregation == "mean":
+            assert score == pytest.approx(-one.mean())
+        elif aggregation in ("max", 1.0):
+            assert score == -ranked[-1]
+        else:
+            assert score in -ranked
+            assert np.mean(ranked < -score) <= 0.3 + 1 / one.size
+            assert np.mean(ranked <= -score) >= 0.3
+
+
+def test_a_score_without_maps_is_minus_the_patches_scores(images):
+    """Patches side by side: the map has the score of each in all its pixels."""
+    image = images[3][:, :16]
+    detector = PatchDetector(NoMaps(), 8, 8, n_patches=50).fit(images)
+    (one,) = detector.anomaly_map([image])
+    blocks = image.reshape(8, 8, 2, 8).max((1, 3))
+    np.testing.assert_allclose(one, np.kron(blocks, np.ones((8, 8))), rtol=1e-12)
+    assert detector.score_samples([image]) == pytest.approx(-image.max())
+
+
+@pytest.mark.parametrize(
+    ("inner", "sizes", "downsampling", "expected"),
+    [
+        (Echo(), [(200, 300), (150, 140)], 1, (128, 128)),
+        (Echo(), [(90, 300), (150, 70)], 1, (90, 70)),
+        (Echo(), [(90, 300), (150, 70)], 4, (88, 68)),
+        (NoMaps(), [(90, 300), (150, 70)], 1, (32, 32)),
+        (NoMaps(), [(90, 30), (150, 20)], 3, (30, 18)),
+    ],
+)
+def test_default_patch_shape(rng, inner, sizes, downsampling, expected):
+    """All that a detector of maps can see at once; little where there are none."""
+    images = [rng.uniform(size=size) for size in sizes]
+    detector = PatchDetector(inner, n_patches=3, downsampling=downsampling).fit(images)
+    assert detector.patch_shape is None
+    assert detector.patch_shape_ == expected
+    height, width = (side // downsampling for side in expected)
+    assert detector.detector_.image_shape == (height, width, 1)
+    for one, size in zip(detector.anomaly_map(images), sizes, strict=True):
+        assert one.shape == size
+    smaller = np.zeros((expected[0], expected[1] - 1))
+    with pytest.raises(ValueError, match="smaller than a patch of"):
+        detector.score_samples([smaller])
+    detector.set_params(patch_shape=12, downsampling=1).fit(images)
+    assert detector.patch_shape_ == (12, 12)
+
+
+def test_small_images_are_taken_as_a_whole(rng):
+    """Then each is one patch, in `fit` and after it."""
+    X = rng.uniform(size=(60, 12, 9))
+    detector = PatchDetector(Echo()).fit(X)
+    training, _ = hold_out(60)
+    np.testing.assert_array_equal(
+        detector.detector_.rows_, X[training].reshape(-1, 108)
+    )
+    np.testing.assert_allclose(detector.anomaly_map(X), X, rtol=1e-12)
+
+
+def test_few_places_are_each_taken_once(images):
+    detector = PatchDetector(Echo(), (7, 8), n_patches=10_000).fit(images)
+    rows = detector.detector_.rows_
+    expected = [patch for one in images for patch in patches_of(one, (7, 8), (1, 1))]
+    assert len(rows) == len(expected)
+    assert {row.tobytes() for row in rows} == {patch.tobytes() for patch in expected}
 
 
 def test_every_form_of_the_same_images(rng, tmp_path):
@@ -174,11 +261,11 @@ def test_every_form_of_the_same_images(rng, tmp_path):
 
 @pytest.mark.parametrize("block_values", [1, 200, 1000])
 def test_blocks_do_not_matter(images, monkeypatch, block_values):
-    detector = PatchDetector(Echo(), 8, 3, n_patches=50).fit(images)
+    detector = PatchDetector(NoMaps(), 8, 3, n_patches=50).fit(images)
     scores, maps = detector.score_samples(images), detector.anomaly_map(images)
     sizes = []
     monkeypatch.setattr(
-        Echo,
+        NoMaps,
         "score_samples",
         lambda self, X: sizes.append(len(X)) or -X.max(axis=1).astype(float),
     )
@@ -193,19 +280,27 @@ def test_patches_are_drawn_evenly():
     """Each place is as likely, in all images that are not held out; seeded."""
     # A pixel tells which one it is.
     images = [np.arange(30.0).reshape(5, 6) + 100 * i for i in range(60)]
-    images[0] = np.arange(300.0).reshape(10, 30) + 100_000
-    detector = PatchDetector(Echo(), 2, n_patches=20_000, random_state=0).fit(images)
+    images[0] = np.arange(30_000.0).reshape(100, 300) + 100_000
+    detector = PatchDetector(Echo(), 2, n_patches=30_000, random_state=0).fit(images)
     rows = detector.detector_.rows_
-    assert rows.shape == (20_000, 4)
+    assert rows.shape == (30_000, 4)
     np.testing.assert_array_equal(rows[:, 1], rows[:, 0] + 1)
     training, held_out = hold_out(60)
     assert 0 in training
     drawn = np.unique(rows[:, 0])
     assert not any(100 * i in drawn for i in held_out)
-    n_places = 9 * 29 + 4 * 5 * (len(training) - 1)
-    assert len(drawn) == n_places
-    counts = np.unique(rows[:, 0], return_counts=True)[1]
-    assert abs(counts.std() / np.sqrt(20_000 / n_places) - 1) < 0.15
+    n_places = 99 * 299 + 4 * 5 * (len(training) - 1)
+    assert n_places > 30_000
+    numbers, counts = np.unique(rows[:, 0], return_counts=True)
+    expected = 30_000 / n_places
+    assert counts.max() < 10
+    assert len(numbers) / n_places == pytest.approx(1 - np.exp(-expected), rel=0.02)
+    is_small = numbers < 100_000
+    n_of_small = counts[is_small].sum() / (4 * 5 * (len(training) - 1))
+    assert n_of_small == pytest.approx(expected, rel=0.15)
+    tops = (numbers[~is_small] - 100_000) // 300
+    by_third = np.histogram(tops, bins=3, weights=counts[~is_small])[0]
+    np.testing.assert_allclose(by_third, by_third.mean(), rtol=0.05)
     again = clone(detector).fit(images).detector_.rows_
     np.testing.assert_array_equal(again, rows)
     other = clone(detector).set_params(random_state=1).fit(images).detector_.rows_
@@ -262,17 +357,16 @@ def test_finds_a_scratch(rng, inner):
 
 
 def test_anogan_on_patches(rng, quick):
-    """Its maps are blended pixel by pixel, and its scores are the patches' own."""
+    """Its maps are blended pixel by pixel, and scores are of the blended maps."""
     images = list(rng.uniform(size=(5, 20, 24)))
     detector = PatchDetector(AnoGANDetector(**quick), 8, 6, 100, random_state=0)
     detector.fit(images)
     inner = detector.detector_
     assert inner.image_shape_ == (8, 8, 1)
     patches = np.stack(patches_of(images[0], (8, 8), (6, 6)))
-    losses = -inner.score_samples(patches[..., np.newaxis])
     (score,) = detector.score_samples(images[:1])
-    assert score == -losses.max()
     (one,) = detector.anomaly_map(images[:1])
+    assert score == -one.max()
     np.testing.assert_allclose(
         one[:2, :2], inner.anomaly_map(patches[:1].reshape(1, -1))[0, :2, :2], rtol=1e-5
     )
@@ -296,27 +390,29 @@ def test_one_look_at_each_patch(images, rng, quick, aggregation):
         detector = PatchDetector(
             inner, 4, n_patches=80, aggregation=aggregation, random_state=0
         ).fit(X)
-        rows, score = [], detector.detector_.score_samples
+        rows, answering = [], detector.detector_
+        name = "score_samples" if inner is forest else "anomaly_map"
 
-        def counting(X, rows=rows, score=score):
+        answer = getattr(answering, name)
+
+        def counting(X, rows=rows, answer=answer):
             rows.append(len(X))
-            return score(X)
+            return answer(X)
 
-        detector.detector_.score_samples = counting
+        setattr(answering, name, counting)
         found = detector.explain(X)
         n_seen = sum(rows)
-        del detector.detector_.score_samples
+        delattr(answering, name)
         np.testing.assert_array_equal(found.scores, detector.score_samples(X))
         maps = detector.anomaly_map(X)
         for one, other in zip(found.maps, maps, strict=True):
             np.testing.assert_array_equal(one, other)
-        if inner is forest:
-            patches = [
-                len(range(0, side - 3, 2)) + (side % 2)
-                for image in X
-                for side in image.shape[:2]
-            ]
-            assert n_seen == np.prod(np.reshape(patches, (-1, 2)), axis=1).sum()
+        patches = [
+            len(range(0, side - 3, 2)) + (side % 2)
+            for image in X
+            for side in image.shape[:2]
+        ]
+        assert n_seen == np.prod(np.reshape(patches, (-1, 2)), axis=1).sum()
 
 
 def test_explained_rows(rng, quick):
@@ -442,7 +538,8 @@ def test_p_values(rng, contamination):
     )
     _, held_out = hold_out(60)
     highest = X[held_out].max(axis=(1, 2))
-    new = np.full((3, 8, 8), [[[0.0]], [[np.sort(highest)[-2]]], [[2.0]]])
+    # A little less than one of them: blending rounds.
+    new = np.full((3, 8, 8), [[[0.0]], [[0.999999 * np.sort(highest)[-2]]], [[2.0]]])
     np.testing.assert_allclose(detector.p_values(new), [1, 3 / 11, 1 / 11])
 
 

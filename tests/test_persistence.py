@@ -48,6 +48,7 @@ KINDS = {
     "flat": {"image_shape": (8, 8)},
     "rows": {"self_supervision": 1.0},
     "frame": {},
+    "shrunk": {"network_side": 5, "anomaly_score": "calibrated"},
     "colour": {"contamination": 0.2, "device": torch.device("cpu")},
     "tensor": {"n_restarts": np.int64(1), "device": ["cpu", "cpu"]},
 }
@@ -81,12 +82,21 @@ def test_same_bits_after_a_round_trip(quick, zeros, path, kind):
         "predict",
         "p_values",
         "anomaly_map",
+        "residual_map",
         "reconstruct",
         "invert",
     ):
         np.testing.assert_array_equal(
             getattr(loaded, method)(X), getattr(detector, method)(X)
         )
+    ruler, same = detector.model_.ruler, loaded.model_.ruler
+    assert (ruler is None) == (same is None) == (kind in ("rows", "frame"))
+    if ruler is not None:
+        tensors = same.state_dict()
+        assert tensors.keys() == ruler.state_dict().keys()
+        for name, tensor in ruler.state_dict().items():
+            assert torch.equal(tensors[name], tensor), name
+    assert loaded.model_.network_shape == detector.model_.network_shape
     np.testing.assert_array_equal(loaded.sample(3, 0), detector.sample(3, 0))
     assert type(loaded.sample()) is type(detector.sample())
     assert loaded.history_ == [
@@ -172,6 +182,36 @@ def test_own_networks(quick, zeros, path):
     np.testing.assert_array_equal(
         loaded.score_samples(zeros), detector.score_samples(zeros)
     )
+
+
+def test_patches_of_the_default_size(quick, rng, path):
+    """The size that `fit` has found is read again, and checked."""
+    X = rng.uniform(size=(5, 12, 9))
+    detector = PatchDetector(AnoGANDetector(**quick), n_patches=60, random_state=0)
+    save(detector.fit(X), path)
+    loaded = load(path)
+    assert loaded.patch_shape is None
+    assert loaded.patch_shape_ == detector.patch_shape_ == (12, 9)
+    larger = rng.uniform(size=(2, 20, 20))
+    np.testing.assert_array_equal(
+        loaded.anomaly_map(larger), detector.anomaly_map(larger)
+    )
+    for damaged in (None, [12], [0, 9], [12.0, 9], 12):
+        save(detector, path)
+        signed(path, put(damaged, "detector", "learned", "patch_shape_"))
+        with pytest.raises(ValueError, match="cannot be loaded as a detector"):
+            load(path)
+
+
+@pytest.mark.parametrize("size", [None, (3, 9)])
+def test_a_ruler_that_cannot_be(quick, rng, path, size):
+    """Rows and small images have no places."""
+    X = rng.normal(size=(50, 6) if size is None else (50, *size))
+    save(AnoGANDetector(**quick).fit(X), path)
+    assert load(path).model_.ruler is None
+    signed(path, put(True, *MODEL, "has_ruler"))
+    with pytest.raises(ValueError, match="cannot be loaded as a detector"):
+        load(path)
 
 
 def test_own_networks_in_patches(quick, zeros, path):
@@ -306,6 +346,7 @@ def signed(path, change=None, change_arrays=None):
         change(described)
     if change_arrays:
         change_arrays(tensors)
+    tensors = {name: tensor.clone().contiguous() for name, tensor in tensors.items()}
     text = json.dumps(described)
     digest = persistence._digest(text, tensors)
     safetensors.torch.save_file(
@@ -343,6 +384,13 @@ SCALE = "learned.largest_residual.scale"
         put([8, 8.0], *MODEL, "layout", "image_shape"),
         put([8, 9], *MODEL, "layout", "image_shape"),
         put([9, 8], *MODEL, "layout", "shape"),
+        put([9, 8], *MODEL, "network_shape"),
+        put([8, 7], *MODEL, "network_shape"),
+        put([8], *MODEL, "network_shape"),
+        put([8.0, 8], *MODEL, "network_shape"),
+        put([0, 8], *MODEL, "network_shape"),
+        put([HUGE, HUGE], *MODEL, "network_shape"),
+        put(False, *MODEL, "has_ruler"),
         put(65, "detector", "n_features_in_"),
         put("torch.int8", *MODEL, "layout", "dtype"),
         put(float("nan"), "detector", "offset_"),
@@ -388,6 +436,21 @@ def test_hostile_descriptions(fitted, path, change):
         lambda arrays: arrays["generator.layers.1.weight"].fill_(float("inf")),
         lambda arrays: arrays.update(
             {"generator.layers.1.weight": arrays["generator.layers.1.weight"].half()}
+        ),
+        lambda arrays: arrays.pop("ruler.centre"),
+        lambda arrays: arrays.pop("ruler.filters_1"),
+        lambda arrays: arrays.update({"ruler.filters_2": arrays["ruler.filters_1"]}),
+        lambda arrays: arrays["ruler.roots"][3].fill_(float("nan")),
+        lambda arrays: arrays["ruler.pixel_centre"].fill_(float("inf")),
+        lambda arrays: arrays.update({"ruler.roots": arrays["ruler.roots"].double()}),
+        lambda arrays: arrays.update({"ruler.roots": arrays["ruler.roots"][:, :-1]}),
+        lambda arrays: arrays.update({"ruler.centre": arrays["ruler.centre"][:-1]}),
+        lambda arrays: arrays.update({"ruler.whitening": torch.ones(3)}),
+        lambda arrays: arrays.update({"ruler.components": torch.ones(2, 3, 4)}),
+        lambda arrays: arrays.update({"ruler.pixel_components": torch.tensor(1.0)}),
+        lambda arrays: arrays.pop("learned.largest_deviation.fine_std"),
+        lambda arrays: arrays.update(
+            {"learned.largest_deviation.coarse_mean": torch.ones(4, 5).double()}
         ),
         lambda arrays: arrays.update(
             {"generator.layers.1.weight": torch.ones(2, 2, 2, 2)}

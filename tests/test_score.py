@@ -1,34 +1,45 @@
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
-from scipy.stats import lognorm, norm
 
 from sklearn_anogan import AnoGANDetector
 from sklearn_anogan._base import hold_out
 from sklearn_anogan._score import JOINS, TERMS, Term
-from sklearn_anogan._score._joins import LogNormal
+from sklearn_anogan._score._joins import surprise, surprise_of_each
+from sklearn_anogan._score._largest_deviation import LargestDeviation, deviations
 from sklearn_anogan._score._largest_residual import LargestResidual, residual_scale
+from sklearn_anogan._score._term import Batch
 from sklearn_anogan.persistence import load, save
 
 NAMES = ("whole", "place", "other")
 
 
 class OfGroup(Term):
-    def __init__(self, name, group):
-        self.name, self.group = name, group
+    def __init__(self, name, group, sees_details=False):
+        self.name, self.group, self.sees_details = name, group, sees_details
 
 
 #: The first two terms look at the same thing.
 STUBS = [OfGroup("whole", "a"), OfGroup("place", "a"), OfGroup("other", "b")]
+
+#: Of images that the networks see as they are.
+MODEL = SimpleNamespace(seen_share=1.0)
 
 
 def named(terms):
     return dict(zip(NAMES, np.asarray(terms).T, strict=True))
 
 
-def loss_of(terms, held_out):
+def loss_of(terms, held_out, stubs=STUBS, model=MODEL):
     """The calibrated loss of terms (n, 3), by held-out terms (m, 3)."""
-    return JOINS["calibrated"].loss(named(terms), named(held_out), STUBS, None)
+    return JOINS["calibrated"].loss(named(terms), named(held_out), stubs, model)
+
+
+def counted(value, held_out):
+    """-log of the share of images beyond a value, with the image itself among them."""
+    return -np.log((1 + sum(other > value for other in held_out)) / (len(held_out) + 1))
 
 
 @pytest.fixture
@@ -42,15 +53,91 @@ def terms(rng):
 
 def test_sum_of_log_p_values(terms):
     """Of the first two terms, the rarer one counts."""
-    x = np.array([[150.0, 0.05, 1.0], [200.0, 3.0, 0.1], [170.0, 10.0, 20.0]])
+    ranked = np.sort(terms, axis=0)
+    places = np.array([[3900, 100, 2000], [1200, 3999, 40], [0, 0, 0]])
+    x = np.take_along_axis(ranked, places, axis=0)
     p = [
-        lognorm.sf(x[:, i], s=np.log(t).std(), scale=np.exp(np.log(t).mean()))
-        for i, t in enumerate(terms.T)
+        [counted(value, t) for value, t in zip(values, terms.T, strict=True)]
+        for values in x
     ]
-    assert p[0][1] < p[1][1]
-    assert p[0][2] > p[1][2]
-    expected = -np.log(np.minimum(p[0], p[1])) - np.log(p[2])
-    np.testing.assert_allclose(loss_of(x, terms), expected, rtol=1e-6)
+    expected = [max(whole, place) + other for whole, place, other in p]
+    np.testing.assert_allclose(loss_of(x, terms), expected, rtol=1e-9)
+
+
+def test_surprise_is_counted(rng):
+    """At each held-out value: minus the logarithm of the share that is beyond."""
+    held_out = rng.lognormal(size=50)
+    expected = [counted(value, held_out) for value in held_out]
+    np.testing.assert_allclose(surprise(held_out, held_out), expected, rtol=1e-9)
+
+
+def test_equal_values_are_all_as_large(rng):
+    """What is the same in many images is not rare."""
+    held_out = rng.randint(0, 4, size=50).astype(float)
+    expected = [-np.log(np.sum(held_out >= value) / 51) for value in held_out]
+    np.testing.assert_allclose(surprise(held_out, held_out), expected, rtol=1e-9)
+
+
+def test_surprise_has_no_steps(rng):
+    """Straight lines over the logarithm of the term; below the smallest, a constant."""
+    held_out = np.sort(rng.lognormal(sigma=2, size=30))
+    found = surprise(held_out, held_out)
+    for sign in (-1, 1):
+        near = surprise(held_out * (1 + sign * 1e-9), held_out)
+        np.testing.assert_allclose(near, found, atol=1e-6)
+    between = surprise(np.sqrt(held_out[1:] * held_out[:-1]), held_out)
+    np.testing.assert_allclose(between, (found[1:] + found[:-1]) / 2, rtol=1e-6)
+    np.testing.assert_allclose(
+        surprise(held_out[:1] * [0, 1e-3], held_out), np.log(31 / 30)
+    )
+
+
+def test_surprise_beyond_the_largest(rng):
+    """It grows by 1 with the mean excess of the logarithm over its median."""
+    held_out = rng.lognormal(sigma=2, size=31)
+    logs = np.sort(np.log(held_out))
+    excess = np.mean(logs[16:] - logs[15])
+    beyond = np.exp(logs[-1] + np.arange(5) * excess)
+    found = surprise(beyond, held_out)
+    np.testing.assert_allclose(found, np.log(32) + np.arange(5), rtol=1e-6)
+    assert np.isfinite(surprise(np.array([0.0, 1e300]), held_out)).all()
+
+
+def test_surprise_never_falls(rng):
+    held_out = rng.lognormal(size=40)
+    x = np.geomspace(held_out.min(), held_out.max() * 100, 2000)
+    assert (np.diff(surprise(x, held_out)) > 0).all()
+
+
+def test_surprise_of_each_leaves_it_out(rng):
+    """Ties and constants too; a single image has only itself."""
+    for values in (rng.lognormal(size=7), np.array([1.0, 2, 2, 2, 5]), np.full(7, 2.0)):
+        found = surprise_of_each(values)
+        for i in range(len(values)):
+            expected = surprise(values[[i]], np.delete(values, i))
+            assert found[i] == pytest.approx(expected[0])
+    assert np.isfinite(surprise_of_each(np.ones(1))).all()
+
+
+def test_of_shrunk_images_details_count_more(terms):
+    """What the networks see of an image is weighted by its share of the pixels."""
+    x, model = terms[:50], SimpleNamespace(seen_share=0.25)
+    stubs = [
+        OfGroup("whole", "a", sees_details=True),
+        OfGroup("place", "a"),
+        OfGroup("other", "b"),
+    ]
+    whole, place, other = (
+        surprise(values, held_out)
+        for values, held_out in zip(x.T, terms.T, strict=True)
+    )
+    expected = np.maximum(whole, place / 4) + other / 4
+    np.testing.assert_allclose(loss_of(x, terms, stubs, model), expected)
+    whole, place, other = map(surprise_of_each, x.T)
+    np.testing.assert_allclose(
+        JOINS["calibrated"].loss_of_held_out(named(x), stubs, model),
+        np.maximum(whole, place / 4) + other / 4,
+    )
 
 
 def test_units_do_not_matter(terms):
@@ -76,27 +163,22 @@ def test_a_constant_term_tells_nothing(terms):
     of_one = terms * [1, 1, 0]
     of_one[:, 0] = of_one[:, 1]  # the same twice, which is not counted twice
     loss = loss_of(of_one, of_one)
-    logs = np.log(terms[:, 1])
-    expected = -norm.logsf((logs - logs.mean()) / logs.std())
+    expected = surprise(terms[:, 1], terms[:, 1])
     np.testing.assert_allclose(loss - loss[0], expected - expected[0], atol=1e-9)
     assert np.isfinite(loss_of(terms, terms[:1])).all()
 
 
-def test_distribution_without_each_image(rng):
-    """As if the distribution had been measured anew for each image."""
-    for values in (rng.lognormal(size=7), np.full(7, 2.0)):
-        found = LogNormal.without_each(values)
-        surprise = found.surprise(values)
-        for i in range(7):
-            expected = LogNormal.of(np.delete(values, i))
-            np.testing.assert_allclose(found.mean[i], expected.mean)
-            np.testing.assert_allclose(found.std[i], expected.std)
-            assert surprise[i] == pytest.approx(expected.surprise(values[i]))
+def test_a_constant_term_hides_no_other(terms):
+    """Of its group."""
+    terms[:, [0, 2]] = 1
+    loss = loss_of(terms, terms)
+    expected = surprise(terms[:, 1], terms[:, 1])
+    np.testing.assert_allclose(loss - loss[0], expected - expected[0], atol=1e-3)
 
 
 def test_held_out_images_are_joined_as_if_new(rng):
     terms = rng.lognormal(size=(7, 3))
-    losses = JOINS["calibrated"].loss_of_held_out(named(terms), STUBS, None)
+    losses = JOINS["calibrated"].loss_of_held_out(named(terms), STUBS, MODEL)
     for i in range(7):
         expected = loss_of(terms[[i]], np.delete(terms, i, axis=0))
         assert losses[i] == pytest.approx(expected[0])
@@ -128,6 +210,19 @@ class StubPairs:
     def blocks(self):
         for block in self.differences.split(self.size):
             yield block, torch.zeros_like(block)
+
+    def map(self, answer):
+        return answer(self.differences, None, None, self)
+
+    def distances(self, x):
+        """As if differences were distances of a ruler."""
+        return x[:, 0, ::2, ::2], x[:, 0]
+
+
+def batch_of(x, G_z=None, distances=None):
+    """A batch of images that the networks see as they are."""
+    networks = SimpleNamespace(seen=lambda x: x)
+    return Batch(x, G_z, networks, torch.arange(len(x)), lambda: distances)
 
 
 def scale_of(differences):
@@ -161,10 +256,74 @@ def test_each_held_out_image_is_measured_by_the_other_images(rng):
         others = np.delete(differences, i, axis=0)
         x = torch.tensor(differences[[i]])
         scale = {"scale": torch.tensor(scale_of(others))}
-        expected = term.measure(x, torch.zeros_like(x), None, scale)
+        expected = term.measure(batch_of(x, torch.zeros_like(x)), scale)
         np.testing.assert_allclose(values[i], expected, rtol=1e-6)
     (value,) = term.fit(StubPairs(differences[:1]), None)[1]
     assert np.isfinite(value)
+
+
+# Deviations from what is usual in each place
+
+
+def test_map_of_deviations(rng):
+    """In standard deviations of both distances, and always above 0."""
+    mean, std = torch.rand(2, 6, 4).double() + 1
+    learned = {"fine_mean": mean, "fine_std": std}
+    learned |= {"coarse_mean": mean[::2, ::2], "coarse_std": std[::2, ::2]}
+    z = torch.tensor([0.0, 3, -900, 900]).double()[:, None, None]
+    found = deviations(
+        mean[::2, ::2] + 0.4 * z * std[::2, ::2], mean + z * std, learned
+    )
+    assert found.shape == (4, 6, 4)
+    wanted = np.log(2), np.log1p(np.exp(3)), 0, 900
+    for value, expected in zip(found, wanted, strict=True):
+        np.testing.assert_allclose(value, expected, rtol=1e-9, atol=1e-12)
+    # A coarse distance counts around its place.
+    coarse = learned["coarse_mean"].clone()
+    coarse[1, 0] += 100
+    (one,) = deviations(coarse[None], mean[None], learned)
+    assert divmod(int(one.argmax()), 4) in [(2, 0), (3, 0)]
+    assert (one[:1] < 1).all()
+
+
+def test_usual_deviations(rng):
+    """Means and standard deviations, averaged over 3x3 places and over 9x9 pixels."""
+    distances = rng.uniform(size=(20, 1, 22, 22)).astype(np.float32)
+    learned, _ = LargestDeviation().fit(StubPairs(distances), None)
+    fine, coarse = (
+        distances[:, 0].astype(float),
+        distances[:, 0, ::2, ::2].astype(float),
+    )
+    for name, maps, radius in (("fine", fine, 4), ("coarse", coarse, 1)):
+        window = slice(5 - radius, 6 + radius)
+        near = maps[:, window, window]
+        mean, std = (learned[f"{name}_{what}"] for what in ("mean", "std"))
+        assert mean.shape == std.shape == maps.shape[1:]
+        np.testing.assert_allclose(mean[5, 5], near.mean(), rtol=1e-6)
+        expected = near.std(0).mean() + 0.01 * maps.std(0).mean()
+        np.testing.assert_allclose(std[5, 5], expected, rtol=1e-3)
+
+
+def test_each_held_out_image_deviates_from_the_other_images(rng):
+    distances = rng.uniform(size=(6, 1, 8, 10)).astype(np.float32)
+    pairs, term = StubPairs(distances), LargestDeviation()
+    _, values = term.fit(pairs, None)
+    for i in range(6):
+        learned, _ = term.fit(StubPairs(np.delete(distances, i, axis=0)), None)
+        x = torch.tensor(distances[[i]])
+        batch = batch_of(x, distances=pairs.distances(x))
+        np.testing.assert_allclose(values[i], term.measure(batch, learned), rtol=1e-6)
+    (value,) = term.fit(StubPairs(distances[:1]), None)[1]
+    assert np.isfinite(value)
+
+
+def test_deviation_of_an_image(rng):
+    """The root mean square of the coarse distances, in the image's own row."""
+    coarse = torch.tensor(rng.uniform(size=(5, 3, 4)).astype(np.float32))
+    rows = torch.tensor([3, 0, 0])
+    batch = Batch(None, None, None, rows, lambda: (coarse, coarse))
+    expected = np.sqrt((coarse.numpy()[[3, 0, 0]].astype(float) ** 2).mean((1, 2)))
+    np.testing.assert_allclose(TERMS["deviation"].measure(batch, {}), expected)
 
 
 # A term of one's own
@@ -176,8 +335,8 @@ class Brightness(Term):
     name = "brightness"
     group = "brightness"
 
-    def measure(self, x, G_z, networks, learned):
-        return (x.double().mean((1, 2, 3)) - learned["mean"]).abs()
+    def measure(self, batch, learned):
+        return (batch.x.double().mean((1, 2, 3)) - learned["mean"]).abs()
 
     def fit(self, pairs, model):
         means = torch.cat([x.double().mean((1, 2, 3)) for x, _ in pairs.blocks()])
@@ -204,9 +363,9 @@ def test_a_term_takes_one_entry(zeros, quick, tmp_path, monkeypatch):
     others = (x[usual].sum() - x[usual]) / (len(usual) - 1)
     np.testing.assert_allclose(held_out, np.abs(x[usual] - others), atol=1e-6)
 
-    surprise = LogNormal.of(held_out).surprise(terms.brightness)
+    added = surprise(terms.brightness, held_out)
     np.testing.assert_allclose(
-        detector.score_samples(zeros), without.score_samples(zeros) - surprise
+        detector.score_samples(zeros), without.score_samples(zeros) - added
     )
     assert (detector.p_values(zeros + 8) < 0.1).mean() > 0.9
 

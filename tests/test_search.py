@@ -28,6 +28,7 @@ from sklearn_anogan._networks import (
     Generator,
     Recognizer,
 )
+from sklearn_anogan._ruler import Ruler, measured_size
 from sklearn_anogan._score import TERMS, measure_terms
 from sklearn_anogan._search import (
     Pairs,
@@ -72,9 +73,14 @@ def random_pair(shape, dtype=torch.float64, pair=(Generator, Discriminator)):
     return inference_form(G, "cpu"), inference_form(D, "cpu")
 
 
-def frozen(G, D, recognizer=None, *, latent_dim=LATENT_DIM, device="cpu"):
+def frozen(G, D, recognizer=None, ruler=None, *, latent_dim=LATENT_DIM, device="cpu"):
     """The networks and their batch sizes, which are measured if they are float32."""
-    networks = FrozenNetworks(G, D, None, recognizer, latent_dim, torch.device(device))
+    weight = next(G.parameters())
+    with torch.no_grad():
+        seen = tuple(G(weight.new_zeros(1, latent_dim)).shape[2:])
+    networks = FrozenNetworks(
+        G, D, None, recognizer, ruler, latent_dim, seen, torch.device(device)
+    )
     if {parameter.dtype for parameter in G.parameters()} == {torch.float64}:
         return replace(networks, n_threads=1, sizes=CPU_BATCHES)
     return networks.measured()
@@ -92,6 +98,13 @@ def recognizer_of(D, shape):
     return inference_form(R, "cpu")
 
 
+def ruler_of(shape):
+    """A ruler that has learned from noise; None if images have no places."""
+    rng = torch.Generator().manual_seed(0)
+    x = torch.rand(20, *shape, generator=rng) * 2 - 1
+    return Ruler.learn(x) if measured_size(*shape[1:]) else None
+
+
 def searcher_of(networks, codes, *, n_starts=None, **changes):
     """Searches from all codes in plain steps, or from the nearest of them."""
     n_starts = n_starts or len(codes)
@@ -103,9 +116,21 @@ def answer(searcher, x):
     """The codes and the images that a searcher finds, and the terms of the score."""
     networks = searcher.networks
     x = x.contiguous(memory_format=torch.channels_last)
-    names = {*TERMS} if networks.recognizer else {*TERMS} - {"recognition"}
+    names = {*TERMS}
+    if not networks.recognizer:
+        names -= {"recognition"}
+    if not networks.ruler:
+        names -= {"deviation", "largest_deviation"}
     terms = [TERMS[name] for name in sorted(names)]
     learned = {"largest_residual": {"scale": torch.ones(x.shape[1:])}}
+    if networks.ruler:
+        coarse, fine = (torch.ones(each.shape[1:]) for each in networks.distances(x))
+        learned["largest_deviation"] = {
+            "coarse_mean": coarse,
+            "coarse_std": coarse,
+            "fine_mean": fine,
+            "fine_std": fine,
+        }
     with networks.rounding_alike():
         z, G_z = searcher.search(x)
         values = measure_terms(x, z, G_z, networks, terms, learned)["terms"]
@@ -237,7 +262,7 @@ def test_no_steps_compares_the_starts():
 def test_an_image_never_sees_the_others(shape, pair, n_codes, n_starts):
     """The same bits alone, in any block and at any place of it, in float32."""
     G, D = random_pair(shape, torch.float32, pair)
-    networks = frozen(G, D, recognizer_of(D, shape))
+    networks = frozen(G, D, recognizer_of(D, shape), ruler_of(shape))
     x = torch.rand(CPU_BATCHES[-1], *shape) * 2 - 1
     codes = torch.rand(n_codes, LATENT_DIM) * 2 - 1
     together = search(networks, x, codes, n_starts=n_starts)
@@ -413,7 +438,7 @@ def test_fewer_side_by_side(limit):
 @pytest.mark.parametrize("n_threads", [1, 3, 4])
 def test_threads_change_no_bit(n_threads):
     G, D = random_pair((1, 8, 8), torch.float32)
-    networks = frozen(G, D, recognizer_of(D, (1, 8, 8)))
+    networks = frozen(G, D, recognizer_of(D, (1, 8, 8)), ruler_of((1, 8, 8)))
     x, codes = torch.rand(20, 1, 8, 8) * 2 - 1, torch.rand(100, LATENT_DIM) * 2 - 1
     searcher = searcher_of(networks, codes, n_starts=1, n_steps=10)
     reference = answer(searcher, x)

@@ -1,0 +1,114 @@
+"""
+======================================
+Finding what does not belong in a wall
+======================================
+
+Photographs of a surface show no two places alike, and what is wrong covers few pixels.
+This example learns a brick wall from one photograph. Then grass grows on some bricks,
+gravel lies in others, and a crack runs through a third.
+"""
+
+# %%
+# One photograph, many images
+# ---------------------------
+# The photographs come with scikit-image. The upper part of the wall is for training, the
+# lower part for testing. Each image is a window of 64 x 64 pixels.
+
+import numpy as np
+from scipy.ndimage import gaussian_filter
+from skimage.data import brick, grass, gravel
+from sklearn.metrics import roc_auc_score
+
+from sklearn_anogan import AnoGANDetector
+from sklearn_anogan.inspection import AnomalyMapDisplay
+
+rng = np.random.RandomState(0)
+side = 64
+
+
+def windows(photograph, n):
+    """Windows at random places."""
+    height, width = photograph.shape
+    corners = rng.randint((height - side + 1, width - side + 1), size=(n, 2))
+    return np.stack([photograph[i : i + side, j : j + side] for i, j in corners])
+
+
+wall = brick()
+normal, unseen = windows(wall[:320], 300), windows(wall[320:], 120)
+
+# %%
+# Three kinds of defects
+# ----------------------
+# A part of another photograph replaces a round spot with soft edges, as bright on the
+# average as the bricks that it covers, so that brightness alone does not give it away.
+# The crack is a dark line, three pixels wide.
+
+down, right = np.mgrid[:side, :side]
+
+
+def spot():
+    """A round mask with soft edges, at a random place."""
+    i, j = rng.randint(12, side - 12, size=2)
+    return gaussian_filter((np.hypot(down - i, right - j) < 8).astype(float), 1)
+
+
+def overgrown(image, photograph):
+    mask, other = spot(), windows(photograph, 1)[0].astype(float)
+    covered = mask > 0.5
+    other += image[covered].mean() - other[covered].mean()
+    return (1 - mask) * image + mask * other, covered
+
+
+def cracked(image):
+    i, slope = rng.randint(16, side - 16), rng.uniform(-0.4, 0.4)
+    bend = 3 * np.sin(right / 7)
+    mask = (np.abs(down - i - slope * (right - side / 2) - bend) < 1.5) & (right > 20)
+    return np.where(mask, 0.6 * image, image), mask
+
+
+makers = {
+    "grass": lambda image: overgrown(image, grass()),
+    "gravel": lambda image: overgrown(image, gravel()),
+    "crack": cracked,
+}
+kinds = np.repeat([*makers], 20)
+damaged, masks = zip(
+    *(makers[kind](image) for kind, image in zip(kinds, unseen, strict=False)),
+    strict=True,
+)
+damaged, masks = np.clip(damaged, 0, 255).astype(np.uint8), np.stack(masks)
+intact = unseen[len(kinds) :]
+
+# %%
+# Fit and score
+# -------------
+# The networks see the windows shrunk to 32 x 32 pixels and train for a moment only.
+# What finds small defects is the ruler of places, which takes no training: see
+# :doc:`/guide/how_it_works`.
+
+detector = AnoGANDetector(n_filters=8, max_epochs=20, random_state=0).fit(normal)
+scores = detector.score_samples(np.concatenate([damaged, intact]))
+is_damaged = np.arange(len(scores)) < len(damaged)
+print(f"AUROC of the images: {roc_auc_score(is_damaged, -scores):.3f}")
+maps = detector.anomaly_map(damaged)
+print(f"AUROC of the pixels: {roc_auc_score(masks.ravel(), maps.ravel()):.3f}")
+for kind in makers:
+    found = detector.predict(damaged[kinds == kind]) == -1
+    print(f"  {kind:<6}: {found.mean():.0%} of the images are found")
+print(f"false alarms: {(detector.predict(intact) == -1).mean():.0%}")
+
+# %%
+# The contours show the truth.
+
+shown = [0, 1, 20, 21, 40, 41]
+display = AnomalyMapDisplay.from_predictions(
+    damaged[shown], maps[shown], masks=masks[shown]
+)
+for ax, kind in zip(display.axes_[0], kinds[shown], strict=True):
+    ax.set_title(kind, fontsize=8)
+display.figure_.suptitle("Damaged walls, and maps of what is unusual; contours: truth")
+display.figure_.savefig("photographs.png", dpi=120)
+print("\nsaved photographs.png")
+
+# %%
+# The detector has seen neither grass nor gravel nor cracks: it knows intact bricks only.

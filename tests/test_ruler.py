@@ -1,0 +1,325 @@
+import numpy as np
+import pytest
+import torch
+from scipy.ndimage import correlate, uniform_filter
+
+from sklearn_anogan import _ruler
+from sklearn_anogan._devices import intraop_threads
+from sklearn_anogan._images import ValueRange, check_images
+from sklearn_anogan._inference import FrozenNetworks
+from sklearn_anogan._ruler import (
+    Ruler,
+    brightness,
+    contrast,
+    expected_shapes,
+    learn_ruler,
+    measured_size,
+)
+
+
+def stripes(n, height, width, n_channels=1, seed=0):
+    """Woven stripes, each image under a light and with noise of its own, in [-1, 1]."""
+    rng = np.random.RandomState(seed)
+    rows, columns = np.mgrid[:height, :width]
+    weave = 2 + np.sin(2 * np.pi * rows / 6) * np.sin(2 * np.pi * columns / 5)
+    tints = np.linspace(1, 0.7, n_channels)[:, None, None]
+    lights = rng.uniform(0.8, 1.1, size=(n, 1, 1, 1))
+    x = lights * tints * weave / 4 + rng.normal(
+        scale=0.02, size=(n, n_channels, height, width)
+    )
+    return torch.tensor(2 * x - 1).float()
+
+
+def learned(X, index=None, scale=1.0):
+    """The ruler of a user's images, whose values span [-scale, scale]."""
+    images = check_images(
+        X, None, n_features=None, min_samples=1, estimator_name="Detector"
+    )
+    high = torch.full((images.layout.chw[0], 1, 1), scale).double()
+    index = np.arange(len(X)) if index is None else index
+    return learn_ruler(images, ValueRange(-high, high), index)
+
+
+# What is measured, compared with the plainest computation
+
+
+def plain_responses(x, filters):
+    """Responses and their sizes (n, rows, columns, d), of (n, height, width, c)."""
+    value = (x + 1) / 2
+    y = np.sign(value) * np.log1p(np.abs(value) / 0.05)
+    mean = blurred(y)
+    scale = blurred(np.abs(y - mean).mean(-1, keepdims=True))
+    relative = mean - mean.mean((1, 2), keepdims=True)
+    views = np.concatenate([(y - mean) / (scale + 0.02), relative], -1)
+    found = []
+    for factor, weights in filters.items():
+        shrunk = halved(views) if factor == 2 else views
+        r = np.stack(
+            [
+                sum(
+                    correlate(shrunk[..., c], weight[c][None], mode="mirror")
+                    for c in range(views.shape[-1])
+                )
+                for weight in weights.numpy().astype(float)
+            ],
+            -1,
+        )
+        r = np.concatenate([r, np.abs(r)], -1)
+        found.append(halved(r) if factor == 1 else r)
+    return y, uniform_filter(np.concatenate(found, -1), (1, 3, 3, 1), mode="nearest")
+
+
+def blurred(y):
+    for _ in range(2):
+        y = uniform_filter(y, (1, 9, 9, 1), mode="mirror")
+    return y
+
+
+def halved(x):
+    n, height, width, c = x.shape
+    return x.reshape(n, height // 2, 2, width // 2, 2, c).mean((2, 4))
+
+
+def left_of(flat, of_learned, n_components):
+    """What the leading components of the learned rows leave of rows."""
+    leading = np.linalg.svd(of_learned, full_matrices=False)[2][:n_components]
+    return flat - flat @ leading.T @ leading
+
+
+def plain_distances(x, new, filters):
+    """Coarse and fine distances of new images by normal ones (n, height, width, c)."""
+    (y, r), (new_y, new_r) = (plain_responses(each, filters) for each in (x, new))
+    n, rows, columns, d = r.shape
+    flat = r.reshape(-1, d)
+    values, vectors = np.linalg.eigh(np.cov(flat.T))
+    is_kept = values > 1e-6 * values[-1]
+    whitening = (vectors[:, is_kept] / np.sqrt(values[is_kept]))[:, -64:]
+    k = whitening.shape[1]
+    f, new_f = (
+        ((each.reshape(-1, d) - flat.mean(0)) @ whitening).reshape(len(each), -1)
+        for each in (r, new_r)
+    )
+    new_f = left_of(new_f - f.mean(0), f - f.mean(0), n // 10)
+    f = left_of(f - f.mean(0), f - f.mean(0), n // 10)
+    f = f.reshape(n, rows, columns, k)
+    covariances = np.einsum("nrci,nrcj->rcij", f, f) / n
+    covariances = uniform_filter(covariances, (3, 3, 1, 1), mode="nearest")
+    inverses = np.linalg.inv(covariances + 0.1 * np.eye(k))
+    new_f = new_f.reshape(len(new), rows, columns, k)
+    coarse = np.sqrt(np.einsum("nrci,rcij,nrcj->nrc", new_f, inverses, new_f))
+    y, new_y = y.reshape(n, -1), new_y.reshape(len(new), -1)
+    left = left_of(new_y - y.mean(0), y - y.mean(0), min(16, n // 2))
+    squares = (left**2).reshape(new.shape).mean(-1)
+    return coarse, np.sqrt(uniform_filter(squares, (1, 3, 3), mode="nearest"))
+
+
+@pytest.mark.parametrize(
+    ("n", "shape"), [(40, (1, 8, 8)), (25, (3, 10, 12)), (40, (2, 16, 24))]
+)
+def test_equals_a_plain_computation(n, shape):
+    """In float64, with all inverses and components as in a textbook."""
+    rng = torch.Generator().manual_seed(0)
+    x, new = (torch.rand(m, *shape, generator=rng) * 2 - 1 for m in (n, 5))
+    new[0, :, :4] = 0.9
+    ruler = Ruler.learn(x)
+    assert [*ruler.filters] == ([1, 2] if shape[1] == 16 else [1])
+    assert ruler.grid == (shape[1] // 2, shape[2] // 2)
+    last = (each.movedim(1, -1).numpy().astype(float) for each in (x, new))
+    expected = plain_distances(*last, ruler.filters)
+    for found, wanted in zip(ruler(new), expected, strict=True):
+        np.testing.assert_allclose(found, wanted, rtol=2e-3, atol=1e-3)
+        assert found.min() >= 0
+
+
+def test_filters_are_leading_components():
+    """Orthonormal, and they explain more of patches than any other 20 numbers."""
+    x = stripes(30, 12, 12)
+    (weights,) = Ruler.learn(x).filters.values()
+    assert weights.shape == (20, 2, 6, 6)
+    flat = weights.flatten(1).double().numpy()
+    np.testing.assert_allclose(flat @ flat.T, np.eye(20), atol=1e-5)
+    patches = contrast(x).unfold(2, 6, 1).unfold(3, 6, 1).movedim(1, 3).reshape(-1, 72)
+    covariance = np.cov(patches.double().numpy().T)
+    explained = np.trace(flat @ covariance @ flat.T)
+    most = np.linalg.eigvalsh(covariance)[-20:].sum()
+    assert 0.98 * most < explained <= most * (1 + 1e-6)
+
+
+# Light
+
+
+def test_a_stronger_light_adds_the_same_everywhere():
+    x = torch.linspace(-0.4, 0.4, 50)
+    added = brightness(2 * (x + 1) - 1) - brightness(x)
+    assert added.max() - added.min() < 0.1
+    assert added.mean() > 0.6
+    torch.testing.assert_close(brightness(-2 - x), -brightness(x))
+    assert brightness(torch.tensor([-1.0])) == 0
+
+
+def test_a_stronger_light_changes_less_than_a_defect():
+    x = stripes(60, 32, 32)
+    ruler, new = Ruler.learn(x), stripes(5, 32, 32, seed=1)
+    defect = new.clone()
+    defect[..., 10:16, 10:16] = defect[..., 10:16, 10:16].mean()
+    coarse, of_light, of_defect = (
+        ruler(each)[0] for each in (new, 2 * (new + 1) - 1, defect)
+    )
+    change = (of_light - coarse).abs().amax((1, 2))
+    assert (change < (of_defect - coarse).abs().amax((1, 2)) / 3).all()
+
+
+@pytest.mark.parametrize("value", [1e3, -1e3, 1e30, -1e30])
+def test_far_outside_the_range(value):
+    ruler = Ruler.learn(stripes(20, 8, 8))
+    x = stripes(2, 8, 8)
+    x[0, :, :3] = value
+    x[1] = value
+    for found in ruler(x):
+        assert found.isfinite().all()
+
+
+# Defects
+
+
+@pytest.mark.parametrize("n_channels", [1, 3])
+@pytest.mark.parametrize("top, left", [(5, 22), (24, 10), (0, 0)])
+def test_finds_a_small_defect(top, left, n_channels):
+    """Threads in the wrong direction, with the brightness of the others."""
+    x, others = stripes(80, 40, 36, n_channels), stripes(40, 40, 36, n_channels, seed=1)
+    ruler = Ruler.learn(x)
+    image = stripes(1, 40, 36, n_channels, seed=2)
+    place = ..., slice(top, top + 7), slice(left, left + 7)
+    image[place] = image[place].flip(-2) * 0.5 + image[place].mT * 0.5
+    for found, usual in zip(ruler(image), ruler(others), strict=True):
+        deviation = ((found - usual.mean(0)) / usual.std(0))[0]
+        row, column = divmod(int(deviation.argmax()), deviation.shape[1])
+        scale = 40 / len(deviation)
+        assert top - 2 <= scale * (row + 0.5) <= top + 9
+        assert left - 2 <= scale * (column + 0.5) <= left + 9
+
+
+# Bits
+
+
+def test_an_image_never_sees_the_others():
+    """The same bits alone and in any block, whatever the number of threads."""
+    ruler, x = Ruler.learn(stripes(30, 40, 36, 3)), stripes(9, 40, 36, 3, seed=1)
+    networks = FrozenNetworks(
+        None, None, None, None, ruler, 1, (8, 8), torch.device("cpu")
+    )
+    together = networks.distances(x)
+    for images in ([4], [8, 0, 4, 4], range(8, -1, -1)):
+        for n_threads in (1, 2):
+            with intraop_threads(n_threads):
+                found = networks.distances(x[[*images]])
+            for some, all_of_them in zip(found, together, strict=True):
+                assert torch.equal(some, all_of_them[[*images]])
+
+
+def test_learns_the_same_twice():
+    """And leaves the images and the global random state alone."""
+    x = stripes(30, 12, 12)
+    before, state = x.clone(), torch.get_rng_state()
+    first, second = Ruler.learn(x), Ruler.learn(x)
+    assert torch.equal(x, before)
+    assert torch.equal(torch.get_rng_state(), state)
+    for name, tensor in first.state_dict().items():
+        assert torch.equal(tensor, second.state_dict()[name]), name
+
+
+# Sizes
+
+
+@pytest.mark.parametrize(
+    ("size", "measured", "grid"),
+    [
+        ((4, 4), (4, 4), (2, 2)),
+        ((5, 9), (5, 9), (3, 5)),
+        ((9, 5), (9, 5), (5, 3)),
+        ((200, 120), (128, 77), (32, 19)),
+        ((7, 130), (7, 128), (2, 32)),
+    ],
+)
+@pytest.mark.parametrize("n_channels", [1, 3])
+def test_sizes(size, measured, grid, n_channels):
+    x = stripes(12, *size, n_channels)
+    ruler = learned(x)
+    assert measured_size(*size) == ruler.size == measured
+    assert ruler.grid == grid
+    networks = FrozenNetworks(
+        None, None, None, None, ruler, 1, (4, 4), torch.device("cpu")
+    )
+    coarse, fine = networks.distances(x[:2])
+    assert coarse.shape == (2, *grid)
+    assert fine.shape == (2, *measured)
+    assert coarse.isfinite().all()
+    assert (coarse > 0).all()
+    assert fine.isfinite().all()
+    tensors = ruler.state_dict()
+    shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    assert expected_shapes(tensors, n_channels, measured) == shapes
+    assert {tensor.dtype for tensor in tensors.values()} == {torch.float32}
+
+
+@pytest.mark.parametrize("size", [(3, 3), (3, 40), (40, 3), (1, 1), (8, 400)])
+def test_images_without_places(size):
+    assert measured_size(*size) is None
+    ruler = learned(stripes(5, *size))
+    assert ruler is None
+
+
+def test_rows_have_no_ruler(rng):
+    X = rng.uniform(-1, 1, size=(9, 20))
+    assert learned(X) is None
+
+
+# What it learns from
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 11])
+def test_few_images(n):
+    x = stripes(n, 8, 8)
+    ruler = learned(x)
+    defect = x[:1].clone()
+    defect[..., 2:5, 2:5] = -1
+    for found, usual in zip(ruler(defect), ruler(x), strict=True):
+        assert found.isfinite().all()
+        assert usual.isfinite().all()
+        assert found.max() > usual.max()
+
+
+def test_one_image_again_and_again():
+    """There are no components; whatever is different is a deviation."""
+    x = stripes(1, 8, 8).repeat(30, 1, 1, 1)
+    ruler = learned(x)
+    for found, usual in zip(ruler(stripes(2, 8, 8, seed=1)), ruler(x), strict=True):
+        assert found.isfinite().all()
+        assert found.max() > 10 * usual.max()
+
+
+@pytest.mark.parametrize("n_constant", [1, 3])
+def test_constant_channels(n_constant):
+    x = stripes(20, 8, 8, 3)
+    x[:, :n_constant] = 0.3
+    ruler = learned(x)
+    changed = x[:1].clone()
+    changed[:, 0, 3, 3] = -1
+    for found, usual in zip(ruler(changed), ruler(x), strict=True):
+        assert found.isfinite().all()
+        assert usual.isfinite().all()
+        assert found.max() > usual.max()
+
+
+def test_learns_from_the_images_named(monkeypatch):
+    """At most so many, evenly; on the scale of the networks, in blocks of any size."""
+    X = stripes(30, 8, 8)
+    index = np.arange(29, -1, -2)
+    for most, rows in ((1000, index), (5, index[[0, 4, 7, 10, 14]])):
+        monkeypatch.setattr(_ruler, "MOST_IMAGES", most)
+        monkeypatch.setattr(_ruler, "_BLOCK", 4)
+        found = learned(5 * X, index, scale=5.0)
+        monkeypatch.undo()
+        expected = Ruler.learn(X[rows])
+        for some, others in zip(found(X), expected(X), strict=True):
+            torch.testing.assert_close(some, others, rtol=1e-2, atol=1e-3)
