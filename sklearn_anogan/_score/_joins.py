@@ -3,12 +3,16 @@
 """How terms are joined to the loss of an image.
 
 The terms of an image have different units and spreads. The paper adds up two terms with
-a weight. The calibrated score makes terms comparable first, on m normal images that the
-networks have not been trained on. A term t turns into the share p(t) of normal images
-whose term is at least as large: (1 + number of such held-out images) / (m + 1). Between
-the held-out values -log p is interpolated on the scale of log t. Beyond the largest
-value no image tells how fast p falls. There -log p grows by 1 whenever log t grows by
-the mean excess of held-out values over their median, as if the tail were exponential.
+a weight. The calibrated score makes terms comparable first, on normal images that the
+networks have not been trained on. On these, a term t is close to log-normal: it is
+positive, and its logarithm is roughly symmetric. So t turns into the share of normal
+images that would exceed it,
+
+    p(t) = 1 - Phi(z),    z = (log t - mean of log t) / standard deviation of log t,
+
+with the mean and the standard deviation of held-out images. Beyond their largest z no
+image tells how fast p falls, and the square of z that is in -log p would let a single
+term decide. There -log p grows in proportion to z, as fast as at the largest z.
 
 Terms are joined by Fisher's method for independent tests, the sum of -log p (R. A.
 Fisher, "Statistical methods for research workers", 1925). A large term counts, and a
@@ -18,6 +22,7 @@ shrunk image counts by the share of the pixels that are left.
 """
 
 import numpy as np
+from scipy.stats import norm
 
 from .._losses import anogan_loss
 
@@ -108,13 +113,13 @@ def surprise(values, held_out):
     surprise : ndarray of shape (n,)
         Above 0; the higher, the rarer.
     """
-    logs, usual = np.log(values + _TINY), np.sort(np.log(held_out + _TINY))
-    m = len(usual)
-    inside = np.interp(logs, usual, np.log(m + 1) - np.log(np.arange(m, 0, -1)))
-    excess = usual[usual > np.median(usual)] - np.median(usual)
+    logs, usual = np.log(values + _TINY), np.log(held_out + _TINY)
+    mean, std = usual.mean(), usual.std()
     # A term that is always the same tells nothing: any scale will do.
-    scale = excess.mean() if excess.size and excess.mean() > 1e-6 else 1.0
-    return inside + np.maximum(logs - usual[-1], 0) / scale
+    scale = std if std > 1e-6 else 1.0
+    z, largest = (logs - mean) / scale, (usual.max() - mean) / scale
+    beyond = np.maximum(z - largest, 0)
+    return largest * beyond - norm.logsf(np.minimum(z, largest))
 
 
 def surprise_of_each(held_out):
