@@ -129,11 +129,11 @@ print(f"a score is minus the sum of the weighted terms: {is_same}\n")
 # 5. The map
 # ----------
 # The difference in each pixel shows where an image is anomalous. Some places are hard
-# to draw in normal images too, above all the edges of strokes. So ``anomaly_map`` takes
+# to draw in normal images too, above all the edges of strokes. So ``residual_map`` takes
 # the difference relative to what is usual in each place.
 
-maps = detector.anomaly_map(queries)
-fig, axes, drawn = draw(maps, 1, "Anomaly maps", cmap="inferno", vmax=maps.max())
+maps = detector.residual_map(queries)
+fig, axes, drawn = draw(maps, 1, "Maps of the residual", cmap="inferno", vmax=maps.max())
 fig.colorbar(drawn, ax=axes, label="grey levels")
 
 # %%

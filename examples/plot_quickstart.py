@@ -73,8 +73,7 @@ for name, auroc in aurocs.items():
 # anomalies. By default, about 5 % of unseen normal images should fall below the
 # threshold, which ``fit`` sets with images held out of the training. Here only ten of
 # 91 images are held out, and the threshold is the score of the least normal one. Such a
-# threshold is cautious: the ranks above are far better than these labels. With more
-# training images, more images are held out.
+# threshold is a rough guess. With more training images, more images are held out.
 
 is_anomaly = detector.predict(images_test) == -1
 print(f"\nfound {is_anomaly[~is_normal].sum()} of {(~is_normal).sum()} other digits,")
@@ -86,9 +85,9 @@ print(
 # See where
 # ---------
 # Each column shows an image with its score, the nearest image that the generator can
-# draw, and the map, drawn over the image. The map shows the difference between the two
-# images in grey levels, relative to the usual difference of normal images in each
-# place. All maps share one colour scale.
+# draw, and the map, drawn over the image. The map shows by how many standard deviations
+# of normal images an image deviates in each place more than usual. All maps share one
+# colour scale.
 
 order = np.argsort(scores)
 shown = np.r_[order[:4], order[-3:]]
@@ -105,6 +104,6 @@ display.figure_.savefig("quickstart.png", dpi=120)
 print("\nsaved quickstart.png")
 
 # %%
-# The detector ranks the other digits below the 3s for two reasons. The generator was
-# trained on 3s only, so it draws only what resembles a 3. And the discriminator cannot
-# tell which way up the other digits are.
+# The detector ranks the other digits below the 3s for three reasons. Their strokes are
+# where 3s have none. The generator was trained on 3s only, so it draws only what
+# resembles a 3. And the discriminator cannot tell which way up the other digits are.

@@ -299,9 +299,10 @@ class AnoGANDetector(CallbackSupportMixin, ImageDetectorMixin, BaseEstimator):
 
     The paper sums absolute differences in both terms. Here the terms are means, so that
     ``discrimination_weight`` means the same for images of every size. The paper's score
-    and search are ``AnoGANDetector(lr=2e-4, ema_decay=0, self_supervision=0,
-    n_candidates=1, search_steps=500, search_lr=0.05, anomaly_score="anogan")``. The
-    user guide has the sizes of the paper's networks as well.
+    and search are ``AnoGANDetector(network_side=None, lr=2e-4, ema_decay=0,
+    self_supervision=0, n_candidates=1, search_steps=500, search_lr=0.05,
+    anomaly_score="anogan")``, and its map is :meth:`residual_map`. The user guide has
+    the sizes of the paper's networks as well.
 
     A ``generator`` class takes the keywords ``latent_dim``, ``n_channels``, ``height``,
     ``width`` and ``n_filters``, and maps codes (n, latent_dim) to images (n,
@@ -563,7 +564,9 @@ class AnoGANDetector(CallbackSupportMixin, ImageDetectorMixin, BaseEstimator):
             )
 
         model = TrainingRun(
-            TrainingImages(images, value_range, device, training, shape),
+            TrainingImages(
+                images, value_range, device, training, shape
+            ).keep_if_shrunk(),
             self._training_settings(images.layout, device),
             seed=int(own_random_state(self.random_state).randint(2**31 - 1)),
             ruler=learn_ruler(images, value_range, training),

@@ -20,6 +20,9 @@ from torch.nn.functional import adaptive_avg_pool2d, interpolate
 #: Numbers read at once when all of X is looked through, 8 MB as float64.
 _BLOCK_VALUES = 2**20
 
+#: Numbers that shrunk training images may have to be kept in memory, 256 MB as float32.
+_MOST_KEPT = 2**26
+
 #: Scaled values beyond this leave too little of float32's range for the networks.
 _LARGEST_SCALED = 1e20
 
@@ -220,6 +223,7 @@ class TrainingImages(torch.utils.data.Dataset):
     def __init__(self, images, value_range, device, index=None, size=None):
         self.images = images
         self.size = size or images.layout.chw[1:]
+        self.kept = None
         self.index = np.arange(len(images)) if index is None else index
         self.value_range = value_range
         self.device = device
@@ -227,10 +231,29 @@ class TrainingImages(torch.utils.data.Dataset):
     def __len__(self):
         return len(self.index)
 
+    def blocks(self):
+        """Yield all images in blocks."""
+        size = self.images.block_size()
+        for start in range(0, len(self), size):
+            yield self.__getitems__(list(range(len(self))[start : start + size]))
+
+    def keep_if_shrunk(self):
+        """Keep shrunk images in memory if they are small, and return the data set.
+
+        An epoch would spend more time on shrinking them again than on training.
+        """
+        channels, *size = self.images.layout.chw
+        n_values = len(self) * channels * prod(self.size)
+        if tuple(size) != tuple(self.size) and n_values <= _MOST_KEPT:
+            self.kept = torch.cat([*self.blocks()])
+        return self
+
     def __getitem__(self, number):
         return self.__getitems__([number])[0]
 
     def __getitems__(self, numbers):
+        if self.kept is not None:
+            return self.kept[numbers]
         images = self.images.read(self.index[numbers])
         return resized(self.value_range.to_network(images, self.device), self.size)
 

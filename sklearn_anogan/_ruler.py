@@ -191,8 +191,7 @@ def learn_ruler(images, value_range, index):
     source = TrainingImages(
         images, value_range, torch.device("cpu"), index[rows.astype(int)], size
     )
-    blocks = np.array_split(np.arange(len(source)), ceil(len(source) / _BLOCK))
-    return Ruler.learn(torch.cat([source.__getitems__(block) for block in blocks]))
+    return Ruler.learn(torch.cat([*source.blocks()]))
 
 
 def measured_size(height, width):

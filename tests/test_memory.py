@@ -173,9 +173,7 @@ def test_details_that_networks_do_not_see(detector, zeros, trainings):
     assert trainings == ["gan"]
     np.testing.assert_array_equal(first.sample(3, 0), second.sample(3, 0))
     without = clone(detector).set_params(memory=None).fit(swapped)
-    np.testing.assert_array_equal(
-        second.anomaly_map(zeros), without.anomaly_map(zeros)
-    )
+    np.testing.assert_array_equal(second.anomaly_map(zeros), without.anomaly_map(zeros))
     assert not np.array_equal(second.anomaly_map(zeros), first.anomaly_map(zeros))
 
 
