@@ -323,7 +323,11 @@ def _responses(x, filters):
     for factor, weight in filters.items():
         side = weight.shape[-1]
         around = (side // 2, side - 1 - side // 2) * 2
-        r = conv2d(pad(avg_pool2d(views, factor), around, mode="reflect"), weight)
+        shrunk = avg_pool2d(views, factor)
+        # Two responses along a side of a place are enough.
+        pixels = min(shrunk.shape[2] // grid[0], shrunk.shape[3] // grid[1])
+        stride = 2 if pixels >= 4 else 1
+        r = conv2d(pad(shrunk, around, mode="reflect"), weight, stride=stride)
         found.append(resized(torch.cat([r, r.abs()], 1), grid))
     return smooth(torch.cat(found, 1)).flatten(2).movedim(1, 2)
 
