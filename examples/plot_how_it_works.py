@@ -133,7 +133,9 @@ print(f"a score is minus the sum of the weighted terms: {is_same}\n")
 # the difference relative to what is usual in each place.
 
 maps = detector.residual_map(queries)
-fig, axes, drawn = draw(maps, 1, "Maps of the residual", cmap="inferno", vmax=maps.max())
+fig, axes, drawn = draw(
+    maps, 1, "Maps of the residual", cmap="inferno", vmax=maps.max()
+)
 fig.colorbar(drawn, ax=axes, label="grey levels")
 
 # %%

@@ -30,12 +30,12 @@ from ._base import (
 from ._calibration import Calibration
 from ._compat import CallbackSupportMixin, fit_context, with_callbacks
 from ._devices import resolve_devices
+from ._findings import find_all, in_layout, make_finders, need_search
 from ._images import (
     TrainingImages,
     ValueRange,
     check_image_shape,
     check_images,
-    resized,
     within,
 )
 from ._model import Model, UnknownNameError
@@ -47,9 +47,6 @@ from ._score import (
     JOINS,
     TERMS,
     defined_terms,
-    deviation_map,
-    measure_terms,
-    residual_map,
 )
 from ._search import Pairs, Searchers, SearchSettings, Workers, search_in_blocks
 from ._training import ADVERSARIAL_LOSSES, Reports, TrainingRun, TrainingSettings
@@ -763,7 +760,7 @@ class AnoGANDetector(CallbackSupportMixin, ImageDetectorMixin, BaseEstimator):
         largest_deviation
         """
         images = self._check_images(X, reset=False)
-        return self._find(images, "all terms")["terms"]
+        return self._find(images, "terms", terms=self._terms())["terms"]
 
     def invert(self, X):
         """Find the latent codes of the nearest generated images.
@@ -938,8 +935,8 @@ class AnoGANDetector(CallbackSupportMixin, ImageDetectorMixin, BaseEstimator):
         True
         """
         images = self._check_images(X, reset=False)
-        names = "codes", "reconstructions", "maps", "residual_maps", "all terms"
-        found = self._find(images, *names)
+        names = "codes", "reconstructions", "maps", "residual_maps", "terms"
+        found = self._find(images, *names, terms=self._terms())
         return Bunch(**found, scores=self._scores(found["terms"]))
 
     def sample(self, n_samples=1, random_state=None):
@@ -1040,79 +1037,41 @@ class AnoGANDetector(CallbackSupportMixin, ImageDetectorMixin, BaseEstimator):
         return images
 
     @torch.inference_mode(False)
-    def _find(self, images, *names, index=None):
+    def _find(self, images, *names, index=None, terms=None):
         """Search images once, for all that is asked for.
 
         Parameters
         ----------
         images : Images
-        *names : str
-            What to find, see `_finders`. "terms" are the terms of the score.
+        *names : {"codes", "reconstructions", "maps", "residual_maps", "terms"}
+            What to find.
         index : ndarray of shape (n,) or None
             Which of the images; None for all.
+        terms : list of Term or None
+            None for the terms of the score.
 
         Returns
         -------
         found : dict
-            "codes", "reconstructions", "maps" and "residual_maps" -> array or tensor
-            in the layout of the images; "terms" -> Bunch with an array for each term.
+            "terms" -> Bunch with an array for each term; other name -> array or tensor
+            in the layout of the images.
         """
         searchers, settings, workers = self._search()
         index = np.arange(len(images)) if index is None else index
-        _, terms = self._join_and_terms()
-        if "all terms" in names:
-            terms = self._terms()
-        finders = self._finders(images.layout, terms)
-        find = partial(_find_all, [finders[name] for name in names])
-        by_ruler = {"maps"} if self.model_.ruler is not None else set()
+        terms = self._join_and_terms()[1] if terms is None else terms
+        finders = make_finders(
+            self.model_, self.calibration_.learned, images.layout, terms
+        )
         found = search_in_blocks(
             searchers,
             settings,
             workers,
             images,
             index,
-            find,
-            is_searched=not {*names} <= by_ruler,
+            partial(find_all, [finders[name] for name in names]),
+            is_searched=need_search(names, self.model_),
         )
-
-        def by_name(values):
-            columns = values.numpy().T
-            return Bunch(
-                **{term.name: c for term, c in zip(terms, columns, strict=True)}
-            )
-
-        restore = {
-            "codes": torch.Tensor.numpy,
-            "reconstructions": images.layout.restore,
-            "maps": images.layout.of_maps().restore,
-            "residual_maps": images.layout.of_maps().restore,
-            "terms": by_name,
-        }
-        return {name: restore[name](values) for name, values in found.items()}
-
-    def _finders(self, layout, terms):
-        """Name -> what `search_in_blocks` is to find for a block of images."""
-        learned = self.calibration_.learned
-        value_range = self.model_.value_range
-        measure = partial(measure_terms, terms=terms, learned=learned)
-        residual_maps = partial(
-            residual_map,
-            scale=learned["largest_residual"]["scale"],
-            units=value_range.half_width,
-            layout=layout,
-        )
-        maps = partial(_renamed, residual_maps)
-        if self.model_.ruler is not None:
-            of_places = learned["largest_deviation"]
-            maps = partial(deviation_map, learned=of_places, dtype=layout.dtype)
-        return {
-            "codes": _codes,
-            "reconstructions": partial(_reconstructions, value_range, layout.dtype),
-            "maps": maps,
-            "residual_maps": residual_maps,
-            "terms": measure,
-            "all terms": measure,
-        }
+        return in_layout(found, images.layout, terms)
 
     def _search(self):
         """Searchers, settings and workers, by the present parameters."""
@@ -1186,23 +1145,3 @@ def restore(detector, plain, tensors, parameters, classes):
     detector.calibration_ = Calibration.from_plain(
         plain["calibration"], tensors, parameters, shapes
     )
-
-
-def _find_all(finders, x, z, G_z, networks):
-    found = {}
-    for find in finders:
-        found |= find(x, z, G_z, networks)
-    return found
-
-
-def _codes(x, z, G_z, networks):
-    return {"codes": z}
-
-
-def _renamed(residual_maps, x, z, G_z, networks):
-    return {"maps": residual_maps(x, z, G_z, networks)["residual_maps"]}
-
-
-def _reconstructions(value_range, dtype, x, z, G_z, networks):
-    G_z = resized(G_z, x.shape[2:])
-    return {"reconstructions": value_range.to_user(G_z).to(dtype)}

@@ -473,13 +473,11 @@ class PatchDetector(ImageDetectorMixin, MetaEstimatorMixin, BaseEstimator):
 
     def _sizes(self):
         """`patch_shape` and `stride` as pairs, checked."""
-        patch_shape = self.patch_shape
-        if patch_shape is None:
-            patch_shape = self.patch_shape_
-        patch_shape = _pair(patch_shape, "patch_shape")
+        given = self.patch_shape_ if self.patch_shape is None else self.patch_shape
+        patch_shape = _pair(given, "patch_shape")
         if any(side % self.downsampling for side in patch_shape):
             raise ValueError(
-                f"patch_shape={self.patch_shape!r} is no multiple of downsampling="
+                f"patch_shape={given!r} is no multiple of downsampling="
                 f"{self.downsampling!r}."
             )
         if self.stride is None:
@@ -488,7 +486,7 @@ class PatchDetector(ImageDetectorMixin, MetaEstimatorMixin, BaseEstimator):
         if any(step > side for step, side in zip(stride, patch_shape, strict=True)):
             raise ValueError(
                 f"stride={self.stride!r} is larger than patch_shape="
-                f"{self.patch_shape!r}: pixels between the patches would never be "
+                f"{given!r}: pixels between the patches would never be "
                 "looked at. Use a stride of at most a patch."
             )
         return patch_shape, stride
@@ -499,6 +497,8 @@ class PatchDetector(ImageDetectorMixin, MetaEstimatorMixin, BaseEstimator):
         is_list = isinstance(X, list | tuple) and (not X or np.ndim(X[0]) > 1)
         if is_list or getattr(X, "ndim", 2) > 2:
             images = _Images(X, name)
+            if not reset and not hasattr(self, "n_channels_"):
+                raise ValueError(f"{name} was fitted to rows, but X holds images.")
             if reset:
                 self.patch_shape_ = self._choose_patch_shape(images, has_maps)
             images.check_sizes(self._sizes()[0])
@@ -515,8 +515,6 @@ class PatchDetector(ImageDetectorMixin, MetaEstimatorMixin, BaseEstimator):
         if reset:
             for attribute in ("n_features_in_", "feature_names_in_"):
                 vars(self).pop(attribute, None)
-        elif not hasattr(self, "n_channels_"):
-            raise ValueError(f"{name} was fitted to rows, but X holds images.")
         elif images.n_channels != self.n_channels_:
             raise ValueError(
                 f"X has images of {images.n_channels} channel(s), but {name} was "
@@ -688,8 +686,6 @@ def _draw_patches(images, index, patch_shape, downsampling, n_patches, rng):
     takes_all = n_places.sum() <= n_patches
     n_patches = min(n_patches, n_places.sum())
     counts = rng.multinomial(n_patches, n_places / n_places.sum())
-    if takes_all:
-        counts = n_places
     dtype = (
         _dtype_of_means(images.patch_dtype) if downsampling > 1 else images.patch_dtype
     )

@@ -365,6 +365,8 @@ def _inverse_roots(f, grid):
     The covariance of a place is averaged with those of the places next to it.
     """
     n, n_places, k = f.shape
+    if k == 0:  # all images are alike
+        return f.new_zeros(n_places, 0, 0)
     covariance = torch.einsum("npi,npj->ijp", f, f) / n
     covariance = smooth(covariance.reshape(1, k * k, *grid))
     covariance = covariance.reshape(k, k, n_places).permute(2, 0, 1)

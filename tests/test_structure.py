@@ -18,7 +18,7 @@ LAYERS = [
     ["inspection", "persistence", "model_selection", "datasets"],
     ["_patches"],
     ["_detector"],
-    ["_base", "_compat"],
+    ["_base", "_compat", "_findings"],
     ["_search", "_score", "_training"],
     ["_model", "_inference"],
     ["_calibration", "_ruler"],

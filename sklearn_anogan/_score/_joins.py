@@ -12,7 +12,8 @@ images that would exceed it,
 
 with the mean and the standard deviation of held-out images. Beyond their largest z no
 image tells how fast p falls, and the square of z that is in -log p would let a single
-term decide. There -log p grows in proportion to z, as fast as at the largest z.
+term decide. There -log p grows in proportion to z, as fast as at the
+largest z, and at least by 1.
 
 Terms are joined by Fisher's method for independent tests, the sum of -log p (R. A.
 Fisher, "Statistical methods for research workers", 1925). A large term counts, and a
@@ -119,7 +120,7 @@ def surprise(values, held_out):
     scale = std if std > 1e-6 else 1.0
     z, largest = (logs - mean) / scale, (usual.max() - mean) / scale
     beyond = np.maximum(z - largest, 0)
-    return largest * beyond - norm.logsf(np.minimum(z, largest))
+    return max(largest, 1.0) * beyond - norm.logsf(np.minimum(z, largest))
 
 
 def surprise_of_each(held_out):
