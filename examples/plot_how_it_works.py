@@ -129,8 +129,8 @@ print(f"a score is minus the sum of the weighted terms: {is_same}\n")
 # 5. The map
 # ----------
 # The difference in each pixel shows where an image is anomalous. Some places are hard
-# to draw in normal images too, above all the edges of strokes. So ``residual_map`` takes
-# the difference relative to what is usual in each place.
+# to draw in normal images too, above all the edges of strokes. So ``residual_map``
+# takes the difference relative to what is usual in each place.
 
 maps = detector.residual_map(queries)
 fig, axes, drawn = draw(

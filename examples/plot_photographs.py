@@ -11,9 +11,9 @@ gravel lies in others, and a crack runs through a third.
 # %%
 # One photograph, many images
 # ---------------------------
-# The photographs come with scikit-image. The wall is cut into windows of 32 x 32 pixels.
-# Windows do not overlap: images that share pixels are near-copies, and a threshold that
-# is set by near-copies of the training images is too tight.
+# The photographs come with scikit-image. The wall is cut into windows of 32 x 32
+# pixels. Windows do not overlap: images that share pixels are near-copies, and a
+# threshold that is set by near-copies of the training images is too tight.
 
 import numpy as np
 from scipy.ndimage import gaussian_filter
@@ -110,4 +110,5 @@ display.figure_.savefig("photographs.png", dpi=120)
 print("\nsaved photographs.png")
 
 # %%
-# The detector has seen neither grass nor gravel nor cracks: it knows intact bricks only.
+# The detector has seen neither grass nor gravel nor cracks: it knows intact bricks
+# only.
