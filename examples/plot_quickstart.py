@@ -85,9 +85,9 @@ print(
 # See where
 # ---------
 # Each column shows an image with its score, the nearest image that the generator can
-# draw, and the map, drawn over the image. The map shows by how many standard deviations
-# of normal images an image deviates in each place more than usual. All maps share one
-# colour scale.
+# draw, and the map, drawn over the image. In each pixel, the map counts the standard
+# deviations by which an image deviates more than normal images do there. All maps share
+# one colour scale.
 
 order = np.argsort(scores)
 shown = np.r_[order[:4], order[-3:]]

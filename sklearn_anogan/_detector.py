@@ -91,8 +91,8 @@ class AnoGANDetector(CallbackSupportMixin, ImageDetectorMixin, BaseEstimator):
     network_side : int or None, default=32
         Longest side in pixels of the images that the networks see. Larger images are
         shrunk to this side for the networks, in proportion, which keeps training short.
-        What finds small defects sees up to 128 pixels whatever `network_side` is. None
-        shows the networks the images as they are.
+        The ruler of places, which finds small defects, sees up to 128 pixels in any
+        case. None shows the networks the images as they are.
 
     generator, discriminator : nn.Module classes, default=None
         Networks to train instead of the built-in pair; see Notes.
@@ -159,10 +159,10 @@ class AnoGANDetector(CallbackSupportMixin, ImageDetectorMixin, BaseEstimator):
 
     search_steps : int or "auto", default="auto"
         Largest number of gradient steps of the search from each start (the paper: 500).
-        With more steps the generated images come closer, to anomalies too: maps get
-        finer, but small images are ranked worse. "auto" takes a third of the pixels
-        along a side, but at least 10 steps. 0 compares the generated images of the
-        starts.
+        With more steps the generated images come closer, to anomalies too: residual
+        maps get finer, but small images are ranked worse. "auto" takes a third of the
+        pixels along a side that the networks see, but at least 10 steps. 0 compares the
+        generated images of the starts.
 
     search_lr : float, default=0.2
         Learning rate of the search's Adam.
@@ -253,7 +253,8 @@ class AnoGANDetector(CallbackSupportMixin, ImageDetectorMixin, BaseEstimator):
 
     model_ : object
         All that the training has learned, in one frozen record: the networks above, the
-        layout and the value range of the training images, the seed.
+        ruler of places, the layout and the value range of the training images, the
+        seed.
 
     calibration_ : object
         Measurements on held-out images, and the parameters of the search and the score
@@ -678,8 +679,8 @@ class AnoGANDetector(CallbackSupportMixin, ImageDetectorMixin, BaseEstimator):
         -------
         scores : ndarray of shape (n,), float64
             The lower, the more abnormal. At most 0, whatever the units of X. The
-            calibrated score is the sum of logarithms: for each term, of the share of
-            normal images that would exceed it.
+            calibrated score is a weighted sum of logarithms: for each term, of the
+            share of normal images that would exceed it.
 
         Raises
         ------
@@ -733,10 +734,11 @@ class AnoGANDetector(CallbackSupportMixin, ImageDetectorMixin, BaseEstimator):
             - ``recognition``: mean of -log p(t | t(x)) over the ways t to turn and move
               an image; in the calibrated score, and only with `self_supervision`;
             - ``deviation``: root mean square over all places of the Mahalanobis
-              distance of what filters see there; in the calibrated score, but not for
-              plain rows;
+              distance of what filters see there, of the image itself; in the calibrated
+              score;
             - ``largest_deviation``: largest value of :meth:`anomaly_map`; in the
-              calibrated score, but not for plain rows.
+              calibrated score. Both deviations are missing for rows, and for images of
+              less than 4 pixels along a side once they are shrunk to 128.
 
         Examples
         --------
@@ -834,9 +836,9 @@ class AnoGANDetector(CallbackSupportMixin, ImageDetectorMixin, BaseEstimator):
         Returns
         -------
         maps : ndarray or tensor of shape (n, height, width)
-            For every pixel, by how many standard deviations of unseen normal images
-            the image deviates there more than usual. Above 0: where an image deviates
-            less than usual, the value s becomes log(1 + exp(s)), which keeps the order.
+            In each pixel, the standard deviations by which the image deviates more
+            than unseen normal images do there. At least 0: a value s becomes
+            log(1 + exp(s)), which keeps the order where an image deviates less.
             Images of more than 128 pixels along a side are shrunk to that, and their
             maps are enlarged. Rows and images of less than 4 pixels along a side have
             the map of :meth:`residual_map`.
@@ -1139,7 +1141,10 @@ def restore(detector, plain, tensors, parameters, classes):
             f"The detector's score has the term {min(unknown)!r}, which is not among "
             f"the terms of this version of sklearn-anogan: {', '.join(TERMS)}."
         )
-    expect("terms that are missing", {*ALWAYS_DEFINED} - {*names}, set())
+    needed = {*ALWAYS_DEFINED} | ({"largest_deviation"} if model.ruler else set())
+    expect("terms that are missing", needed - {*names}, set())
+    defined = {term.name for term in defined_terms(model)}
+    expect("terms that cannot be measured", {*names} - defined, set())
     detector._adopt(model)
     shapes = {name: TERMS[name].shapes(model) for name in names}
     detector.calibration_ = Calibration.from_plain(

@@ -50,7 +50,8 @@ class PatchDetector(ImageDetectorMixin, MetaEstimatorMixin, BaseEstimator):
     `fit` draws patches at random places of normal images and fits a detector to them.
     A new image is cut into overlapping patches. Their maps are blended into one map of
     the size of the image, and the map makes up the image's score. This is how AnoGAN
-    was applied to retinal scans [1]_.
+    was applied to retinal scans [1]_. The maps of an :class:`AnoGANDetector` come from
+    its ruler of places; its networks play no part here, and a short training is enough.
 
     Parameters
     ----------
@@ -62,9 +63,10 @@ class PatchDetector(ImageDetectorMixin, MetaEstimatorMixin, BaseEstimator):
         here. None stands for an :class:`AnoGANDetector`.
 
     patch_shape : int or tuple (height, width), default=None
-        Size of a patch. None is for a detector that has maps 128, or as much as the
-        smallest image of `fit` has: images that fit are then taken as a whole. For
-        other detectors, whose score is all that is known of a patch, None is 32.
+        Size of a patch. With None, a detector with maps gets patches of 128 pixels, or
+        of the size of the smallest image of `fit` if that is less. Images of at most
+        this size are taken whole. Other detectors give one score for a patch and get
+        patches of 32 pixels.
 
     stride : int or tuple (down, right), default=None
         Pixels from a scored patch to the next one, at most `patch_shape`. The last
@@ -72,7 +74,8 @@ class PatchDetector(ImageDetectorMixin, MetaEstimatorMixin, BaseEstimator):
 
     n_patches : int, default=10000
         Number of patches that the detector is fitted to. Every place in all the images
-        is equally likely. If there are fewer places, each is taken once.
+        is equally likely. If there are fewer places, each is taken once. `fit` holds
+        all patches in memory.
 
     aggregation : {"max", "mean"} or float in (0, 1], default="max"
         How the map of an image makes up its score: "max" takes the most abnormal pixel,

@@ -51,14 +51,17 @@ _RADIUS = 4
 #: Brightness and contrast, as shares of the whole range, that count as none.
 _DARK, _FLAT = 0.05, 0.02
 
-#: Images to learn from; components of descriptions for so many images each, at most,
-#: and components of pixels.
-MOST_IMAGES, _IMAGES_OF_A_COMPONENT, _MOST_COMPONENTS, _PIXEL_COMPONENTS = (
-    1000,
-    10,
-    64,
-    16,
-)
+#: Most images to learn from.
+MOST_IMAGES = 1000
+
+#: Components of descriptions: one for so many images, and at most so many.
+_IMAGES_OF_A_COMPONENT, _MOST_COMPONENTS = 10, 64
+
+#: Most components of pixels.
+_PIXEL_COMPONENTS = 16
+
+#: Variance of responses that is taken for rounding errors.
+_LEAST_VARIANCE = 1e-8
 
 #: Variance that is added to each whitened number, relative to the variance over all
 #: places, which is 1.
@@ -117,9 +120,8 @@ class Ruler(nn.Module):
             In [-1, 1]; height and width as `measured_size` tells.
         """
         n, size = len(x), tuple(x.shape[2:])
-        filters = {
-            factor: _leading_filters(_sample(x), factor) for factor in _factors(size)
-        }
+        views = _sample(x)
+        filters = {factor: _leading_filters(views, factor) for factor in _factors(size)}
         responses = torch.cat([_responses(block, filters) for block in x.split(_BLOCK)])
         mean, whitening = _whitening(responses.flatten(0, 1))
         f = (responses - mean) @ whitening
@@ -337,7 +339,7 @@ def _whitening(responses):
     step = max(1, len(responses) // _N_PLACES)
     mean = responses.mean(0)
     values, vectors = torch.linalg.eigh(torch.cov(responses[::step].T).double())
-    is_kept = values > 1e-6 * values[-1]
+    is_kept = values > max(1e-6 * values[-1], _LEAST_VARIANCE)
     values, vectors = values[is_kept], vectors[:, is_kept]
     whitening = vectors[:, -_N_NUMBERS:] / values[-_N_NUMBERS:].sqrt()
     return mean, whitening.float()

@@ -383,3 +383,21 @@ def test_files_without_a_new_term_are_read(zeros, quick, tmp_path, monkeypatch):
     found = AnoGANDetector(**quick).fit(zeros).explain(zeros[:3])
     assert found.maps.shape == (3, 8, 8)
     assert found.terms["maps"].shape == (3,)
+
+
+@pytest.mark.parametrize("size", [(5, 7), (13, 11), (9, 9)])
+def test_deviations_of_an_image_do_not_depend_on_the_batch(size, rng):
+    """Sizes that no vector of the processor divides; as float64, of answers too."""
+    coarse = torch.from_numpy(rng.uniform(0, 9, (17, 3, 3)))
+    fine = torch.from_numpy(rng.uniform(0, 1, (17, *size)))
+    learned = {
+        "coarse_mean": torch.full((3, 3), 4.0, dtype=torch.float64),
+        "coarse_std": torch.ones(3, 3, dtype=torch.float64),
+        "fine_mean": torch.full(size, 0.5, dtype=torch.float64),
+        "fine_std": torch.full(size, 0.1, dtype=torch.float64),
+    }
+    together = deviations(coarse, fine, learned)
+    alone = [
+        deviations(c[None], f[None], learned) for c, f in zip(coarse, fine, strict=True)
+    ]
+    assert together.equal(torch.cat(alone))

@@ -5,15 +5,20 @@
 from ._term import Term
 
 
-class Deviation(Term):
-    """Root mean square of the ruler's coarse distances over all places."""
+class OfPlaces(Term):
+    """A term that the ruler of places measures."""
 
-    name = "deviation"
     group = "places"
     sees_details = True
 
     def is_defined(self, model):
         return model.ruler is not None
+
+
+class Deviation(OfPlaces):
+    """Root mean square of the ruler's coarse distances over all places."""
+
+    name = "deviation"
 
     def measure(self, batch, learned):
         coarse, _ = batch.distances

@@ -11,9 +11,9 @@ images that would exceed it,
     p(t) = 1 - Phi(z),    z = (log t - mean of log t) / standard deviation of log t,
 
 with the mean and the standard deviation of held-out images. Beyond their largest z no
-image tells how fast p falls, and the square of z that is in -log p would let a single
-term decide. There -log p grows in proportion to z, as fast as at the
-largest z, and at least by 1.
+image tells how fast p falls. If -log p went on with the square of z, a single term
+would decide. So -log p grows linearly from there, by the largest z for each unit of z,
+and by at least 1.
 
 Terms are joined by Fisher's method for independent tests, the sum of -log p (R. A.
 Fisher, "Statistical methods for research workers", 1925). A large term counts, and a
@@ -112,7 +112,7 @@ def surprise(values, held_out):
     Returns
     -------
     surprise : ndarray of shape (n,)
-        Above 0; the higher, the rarer.
+        At least 0; the higher, the rarer.
     """
     logs, usual = np.log(values + _TINY), np.log(held_out + _TINY)
     mean, std = usual.mean(), usual.std()

@@ -13,7 +13,7 @@ from scipy.ndimage import uniform_filter
 from torch.nn.functional import softplus
 
 from .._images import resized
-from ._term import Term
+from ._deviation import OfPlaces
 
 #: Weight of the fine distances in the map.
 _FINE = 0.6
@@ -29,7 +29,7 @@ _SHRINKAGE = 0.01
 _TINY = 1e-6
 
 
-class LargestDeviation(Term):
+class LargestDeviation(OfPlaces):
     """The largest value of the map of deviations.
 
     The term learns means and standard deviations of the ruler's distances over held-out
@@ -38,11 +38,6 @@ class LargestDeviation(Term):
     """
 
     name = "largest_deviation"
-    group = "places"
-    sees_details = True
-
-    def is_defined(self, model):
-        return model.ruler is not None
 
     def measure(self, batch, learned):
         coarse, fine = batch.distances
@@ -57,9 +52,9 @@ class LargestDeviation(Term):
             of_others = {}
             for name, own in (("coarse", c), ("fine", f)):
                 total, squares = sums[name]
-                if n > 1:
+                if n > 2:  # a single image has no spread
                     total, squares = total - own, squares - own.square()
-                of_others |= _usual(name, total, squares, max(1, n - 1))
+                of_others |= _usual(name, total, squares, n - 1 if n > 2 else n)
             values.append(deviations(c[None], f[None], of_others).amax())
         learned = {}
         for name, (total, squares) in sums.items():
@@ -92,7 +87,7 @@ def deviations(coarse, fine, learned):
     Returns
     -------
     maps : tensor of shape (n, height, width), float64
-        Above 0. Where an image deviates more than usual, by how many standard
+        At least 0. Where an image deviates more than usual, by how many standard
         deviations of normal images. Where it deviates less, the map falls towards 0,
         and the order of the places is kept: log(1 + exp(standard deviations)).
     """
@@ -104,7 +99,9 @@ def deviations(coarse, fine, learned):
         return (distances - mean) / std
 
     of_places = resized(standardised("coarse", coarse)[:, None], fine.shape[1:])[:, 0]
-    return softplus(of_places + _FINE * standardised("fine", fine))
+    sums = of_places + _FINE * standardised("fine", fine)
+    # One by one: the last values of a block would be rounded differently.
+    return torch.cat([softplus(each) for each in sums.split(1)])
 
 
 def deviation_map(x, z, G_z, networks, learned, dtype):

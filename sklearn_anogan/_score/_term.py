@@ -41,7 +41,7 @@ class Batch:
 
     @property
     def distances(self):
-        """The ruler's coarse and fine distances, (n, rows, columns) each."""
+        """The ruler's distances: coarse (n, rows, columns), fine (n, height, width)."""
         return tuple(each[self.rows] for each in self.of_block())
 
 
