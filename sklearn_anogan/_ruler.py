@@ -61,7 +61,7 @@ _IMAGES_OF_A_COMPONENT, _MOST_COMPONENTS = 10, 64
 _PIXEL_COMPONENTS = 16
 
 #: Variance of responses that is taken for rounding errors.
-_LEAST_VARIANCE = 1e-8
+_LEAST_VARIANCE = 1e-6
 
 #: Variance that is added to each whitened number, relative to the variance over all
 #: places, which is 1.
