@@ -40,6 +40,7 @@ _ORDER = (
     "folder",
     "how_it_works",
     "thresholds",
+    "photographs",
     "retina_patches",
     "training",
     "latent_walk",

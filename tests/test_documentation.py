@@ -55,7 +55,7 @@ def test_readme_runs(digits, tmp_path, monkeypatch):
         ).replace("patch_shape=64", "n_patches=200, patch_shape=64")
         exec(compile(quick, "README.md", "exec"), names)
     assert (tmp_path / "maps.png").stat().st_size > 10_000
-    assert names["masks"].shape == (20, 32, 32)
+    assert names["masks"].shape == (20, 128, 128)
     assert names["maps"].shape == (2, 64, 96)
 
 

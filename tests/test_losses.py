@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import numpy as np
 import torch
 from scipy.ndimage import uniform_filter
@@ -40,13 +42,13 @@ def test_smoothed_terms(rng):
     def smoothed(difference):
         return uniform_filter(difference, (1, 1, 3, 3), mode="nearest")
 
-    of = torch.tensor(x), torch.tensor(G_z)
-    np.testing.assert_allclose(smooth(of[0]), smoothed(x))
+    batch = SimpleNamespace(seen=torch.tensor(x), G_z=torch.tensor(G_z))
+    np.testing.assert_allclose(smooth(batch.seen), smoothed(x))
     expected = (smoothed(x - G_z) ** 2).reshape(3, -1).mean(1)
-    np.testing.assert_allclose(SquaredResidual().measure(*of, None, {}), expected)
+    np.testing.assert_allclose(SquaredResidual().measure(batch, {}), expected)
     expected = np.abs(smoothed((x - G_z) / scale)).reshape(3, -1).max(1)
     learned = {"scale": torch.tensor(scale)}
-    np.testing.assert_allclose(LargestResidual().measure(*of, None, learned), expected)
+    np.testing.assert_allclose(LargestResidual().measure(batch, learned), expected)
 
 
 def test_one_pixel_is_not_smoothed(rng):
