@@ -270,7 +270,7 @@ class ImageDetectorMixin(OutlierMixin):
         >>> detector = AnoGANDetector(n_filters=8, max_epochs=2, random_state=0)
         >>> threshold = detector.fit(images[:60]).map_threshold(images[61:160])
         >>> mask = detector.anomaly_map(damaged) > threshold
-        >>> bool(mask[0, 3:6, 3:6].all())
+        >>> bool(mask[0, 3:6, 3:6].any())
         True
         """
         check_scalar(

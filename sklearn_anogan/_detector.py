@@ -863,8 +863,8 @@ class AnoGANDetector(CallbackSupportMixin, ImageDetectorMixin, BaseEstimator):
         >>> damaged[0, 3:6, 3:6] = 50  # brighter than any digit
         >>> detector = AnoGANDetector(n_filters=8, max_epochs=2, random_state=0)
         >>> maps = detector.fit(images[:60]).anomaly_map(damaged)
-        >>> divmod(int(maps[0].argmax()), 8)  # row and column of the largest value
-        (4, 4)
+        >>> bool(maps[0].max() == maps[0, 3:6, 3:6].max())  # in the damaged place
+        True
         """
         images = self._check_images(X, reset=False)
         return self._find(images, "maps")["maps"]

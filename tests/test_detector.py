@@ -1198,7 +1198,7 @@ def test_scoring_reads_block_by_block(fitted, zeros, monkeypatch):
 
     images = fitted._check_images(zeros, reset=False)
     images.data = zeros.view(Counting)
-    fitted._find(images, "all terms")
+    fitted._find(images, "terms", terms=fitted._terms())
     assert max(sizes) == 64
     assert sum(sizes) == len(zeros)
 
