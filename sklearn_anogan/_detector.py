@@ -1066,12 +1066,11 @@ class AnoGANDetector(CallbackSupportMixin, ImageDetectorMixin, BaseEstimator):
         )
         found = search_in_blocks(
             searchers,
-            settings,
+            settings if need_search(names, self.model_) else None,
             workers,
             images,
             index,
             partial(find_all, [finders[name] for name in names]),
-            is_searched=need_search(names, self.model_),
         )
         return in_layout(found, images.layout, terms)
 

@@ -235,7 +235,7 @@ class TrainingImages(torch.utils.data.Dataset):
         """Yield all images in blocks."""
         size = self.images.block_size()
         for start in range(0, len(self), size):
-            yield self.__getitems__(list(range(len(self))[start : start + size]))
+            yield self.__getitems__(slice(start, start + size))
 
     def keep_if_shrunk(self):
         """Keep shrunk images in memory if they are small, and return the data set.
@@ -276,7 +276,9 @@ def resized(x, size):
         return x
     if size[0] <= x.shape[2] and size[1] <= x.shape[3]:
         return adaptive_avg_pool2d(x, size)
-    return interpolate(x, size=size, mode="bilinear")
+    # With several channels, torch rounds by how many threads there are.
+    planes = interpolate(x.flatten(0, 1)[:, None], size=size, mode="bilinear")
+    return planes.reshape(*x.shape[:2], *size)
 
 
 def check_images(X, image_shape, *, n_features, min_samples, estimator_name):

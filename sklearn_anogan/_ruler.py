@@ -8,11 +8,12 @@ The ruler measures two distances in each place of an image.
   see is the image relative to the brightness and the contrast of the neighbourhood,
   beside this brightness and this contrast. The filters are the leading principal
   components of small patches, as convolutions. A place is described by the filters'
-  responses, and by the sizes of the responses, at several resolutions. The ruler takes
-  away what the whole image explains, as the leading principal components of
-  all descriptions do. The distance is the Mahalanobis distance of the rest, with a
-  covariance for each place. This is the idea of PaDiM (Defard et al. 2020,
-  :doi:`10.48550/arXiv.2011.08785`) with filters that are learned from the images.
+  responses, and by the sizes of the responses, at several resolutions. The
+  descriptions of all places together have principal components over the images. The
+  leading ones tell what the image is like as a whole, and are taken away. The distance
+  is the Mahalanobis distance of the rest, with a covariance for each place. This is the
+  idea of PaDiM (Defard et al. 2020, :doi:`10.48550/arXiv.2011.08785`) with filters that
+  are learned from the images.
 * The *fine* distance compares pixels: it is what the leading principal components of
   whole images leave.
 

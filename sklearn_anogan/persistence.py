@@ -31,7 +31,7 @@ from ._plain import count, expect, number, take_under
 __all__ = ["load", "save"]
 
 #: Counts up when what a file holds changes its meaning.
-_FORMAT = 2
+_FORMAT = 3
 
 #: Names in the metadata of safetensors.
 _TEXT, _DIGEST = "sklearn_anogan", "sha256"

@@ -6,6 +6,7 @@ import pytest
 import scipy.sparse
 import torch
 
+from sklearn_anogan._devices import intraop_threads
 from sklearn_anogan._images import (
     TrainingImages,
     ValueRange,
@@ -301,6 +302,21 @@ def test_training_images_are_shrunk():
 )
 def test_shrunk_in_proportion(size, longest, expected):
     assert within(*size, longest) == expected
+
+
+@pytest.mark.parametrize("n_channels", [1, 3, 5])
+@pytest.mark.parametrize(
+    "size, other", [((32, 32), (128, 128)), ((21, 32), (85, 128)), ((37, 50), (20, 31))]
+)
+def test_resized_rounds_alike(n_channels, size, other):
+    """In any batch, and with any number of threads."""
+    x = torch.randn(9, n_channels, *size, dtype=torch.float64)
+    x = x.contiguous(memory_format=torch.channels_last)
+    with intraop_threads(1):
+        alone = torch.cat([resized(each, other) for each in x.split(1)])
+    for n_threads in (1, 2, 4):
+        with intraop_threads(n_threads):
+            assert resized(x, other).equal(alone)
 
 
 def test_resized(rng):

@@ -5,7 +5,7 @@
 The ruler's distances differ from place to place in normal images too: an edge that is
 never twice in the same place always has a large distance. So each place is compared
 with the same place of held-out normal images, in their standard deviations. Coarse and
-fine distances then have the same units, and their sum is the map.
+fine distances then have the same units, and their weighted sum makes the map.
 """
 
 import torch

@@ -42,14 +42,15 @@ class Workers:
 
 
 def search_in_blocks(
-    searchers, settings, workers, images, index, answer, *, codes=None, is_searched=True
+    searchers, settings, workers, images, index, answer, *, codes=None
 ):
     """Search images block by block, so that memory does not grow with their number.
 
     Parameters
     ----------
     searchers : Searchers
-    settings : SearchSettings
+    settings : SearchSettings or None
+        None searches and generates nothing: z and G_z are None.
     workers : Workers
     images : Images
     index : ndarray of shape (n,)
@@ -60,8 +61,6 @@ def search_in_blocks(
         Other processes must be able to unpickle it.
     codes : tensor of shape (n, latent_dim) or None
         Codes that are known already; then nothing is searched.
-    is_searched : bool
-        If not, nothing is searched or generated: z and G_z are None.
 
     Returns
     -------
@@ -96,7 +95,6 @@ def search_in_blocks(
                 made[i % len(made)],
                 answer,
                 largest,
-                is_searched,
             )
 
     backend, _ = get_active_backend(prefer=prefer)
@@ -175,7 +173,7 @@ def _block_size(images, n_images, n_workers, largest_batch):
     return max(1, n_batches) * largest_batch
 
 
-def _answer_block(x, codes, searcher, answer, largest_batch, is_searched):
+def _answer_block(x, codes, searcher, answer, largest_batch):
     """Search a block, in ever smaller parts for as long as memory does not suffice."""
     device = searcher.networks.device
     begin, size, parts = 0, len(x), []
@@ -184,8 +182,7 @@ def _answer_block(x, codes, searcher, answer, largest_batch, is_searched):
         try:
             part_codes = None if codes is None else codes[part]
             limited = searcher.limited_to(largest_batch)
-            found = _answer_part(x[part], part_codes, limited, answer, is_searched)
-            parts.append(found)
+            parts.append(_answer_part(x[part], part_codes, limited, answer))
             begin += size
             continue
         except (MemoryError, RuntimeError) as error:
@@ -203,11 +200,11 @@ def _answer_block(x, codes, searcher, answer, largest_batch, is_searched):
     return _join(parts)
 
 
-def _answer_part(x, codes, searcher, answer, is_searched):
+def _answer_part(x, codes, searcher, answer):
     networks = searcher.networks
     x = x.to(networks.device).contiguous(memory_format=torch.channels_last)
     with networks.rounding_alike(), torch.no_grad():
-        if not is_searched:
+        if searcher.settings is None:
             z = G_z = None
         elif codes is None:
             z, G_z = searcher.search(networks.seen(x))

@@ -50,8 +50,8 @@ class Searcher:
     """All that is needed on one device to search images."""
 
     networks: FrozenNetworks
-    exploration: Exploration
-    settings: SearchSettings
+    exploration: Exploration | None
+    settings: SearchSettings | None  # None, without an exploration, cannot search
 
     def limited_to(self, largest):
         """The same searcher with batches of ``largest`` images at most."""
@@ -139,12 +139,13 @@ class Searchers:
         Parameters
         ----------
         device : torch.device
-        settings : SearchSettings
+        settings : SearchSettings or None
+            None for a searcher that will not search.
         n_threads : int or None
             Threads of the CPU that the searcher is for; None for as many as torch uses.
         """
         # Exploration happens here, with all threads, whatever the workers have.
-        exploration = self._explore(device, settings)
+        exploration = settings and self._explore(device, settings)
         with intraop_threads(n_threads):
             return Searcher(self._measured_on(device), exploration, settings)
 
