@@ -485,6 +485,10 @@ def test_maps_of_places_search_nothing(fitted, zeros, searched, monkeypatch):
     np.testing.assert_array_equal(other.anomaly_map(zeros), maps)
     np.testing.assert_array_equal(fitted.anomaly_map(zeros[[5]]), maps[[5]])
     assert not searched
+    with monkeypatch.context() as patch:  # no candidates for a search either
+        patch.setattr("sklearn_anogan._search._searcher.explore", None)
+        again = pickle.loads(pickle.dumps(fitted))
+        np.testing.assert_array_equal(again.anomaly_map(zeros), maps)
     fitted.residual_map(zeros[:3])
     fitted.explain(zeros[:3])
     assert searched == [3, 3]
