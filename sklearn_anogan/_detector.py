@@ -55,7 +55,7 @@ from ._warnings import warn_user
 __all__ = ["AnoGANDetector"]
 
 #: Steps that ``search_steps="auto"`` takes at least.
-_FEWEST_STEPS = 10
+_FEWEST_STEPS = 5
 
 
 class AnoGANDetector(CallbackSupportMixin, ImageDetectorMixin, BaseEstimator):
@@ -83,10 +83,13 @@ class AnoGANDetector(CallbackSupportMixin, ImageDetectorMixin, BaseEstimator):
         Distribution of the codes: uniform on [-1, 1], as in the paper, or standard
         normal.
 
-    n_filters : int, default=32
+    n_filters : int or "auto", default="auto"
         Channels of the convolution next to the image, in both networks. The number
         doubles with every layer inwards, up to eight times `n_filters`. For plain rows,
-        each hidden layer has ``4 * n_filters`` units.
+        each hidden layer has ``4 * n_filters`` units. "auto" is 32 for images that the
+        networks see with up to 32 pixels along a side, and for rows. For larger images
+        it is 1024 divided by the longer side, at least 4, so that a training step costs
+        about the same whatever `network_side` is.
 
     network_side : int or None, default=32
         Longest side in pixels of the images that the networks see. Larger images are
@@ -102,8 +105,9 @@ class AnoGANDetector(CallbackSupportMixin, ImageDetectorMixin, BaseEstimator):
         non-saturating for the generator.
 
     max_epochs : int or "auto", default="auto"
-        Passes over the training images. "auto" gives each network about 1500 steps, so
-        that few images train as long as many, but at least 10 epochs.
+        Passes over the training images. "auto" gives each network about 500 steps, so
+        that any number of images takes as long. With so many images that one pass
+        would take more steps, the only epoch draws as many images as it needs.
 
     batch_size : int, default=64
         Images in a training step.
@@ -160,8 +164,8 @@ class AnoGANDetector(CallbackSupportMixin, ImageDetectorMixin, BaseEstimator):
     search_steps : int or "auto", default="auto"
         Largest number of gradient steps of the search from each start (the paper: 500).
         With more steps the generated images come closer, to anomalies too: residual
-        maps get finer, but small images are ranked worse. "auto" takes a third of the
-        pixels along a side that the networks see, but at least 10 steps. 0 compares the
+        maps get finer, but small images are ranked worse. "auto" takes a sixth of the
+        pixels along a side that the networks see, but at least 5 steps. 0 compares the
         generated images of the starts.
 
     search_lr : float, default=0.2
@@ -366,7 +370,10 @@ class AnoGANDetector(CallbackSupportMixin, ImageDetectorMixin, BaseEstimator):
         "image_shape": ["array-like", None],
         "latent_dim": [Interval(Integral, 1, None, closed="left")],
         "latent_prior": [StrOptions({"uniform", "normal"})],
-        "n_filters": [Interval(Integral, 1, None, closed="left")],
+        "n_filters": [
+            StrOptions({"auto"}),
+            Interval(Integral, 1, None, closed="left"),
+        ],
         "network_side": [Interval(Integral, 1, None, closed="left"), None],
         "generator": [type, None],
         "discriminator": [type, None],
@@ -419,7 +426,7 @@ class AnoGANDetector(CallbackSupportMixin, ImageDetectorMixin, BaseEstimator):
         *,
         latent_dim=64,
         latent_prior="uniform",
-        n_filters=32,
+        n_filters="auto",
         network_side=32,
         generator=None,
         discriminator=None,
@@ -564,7 +571,7 @@ class AnoGANDetector(CallbackSupportMixin, ImageDetectorMixin, BaseEstimator):
         model = TrainingRun(
             TrainingImages(
                 images, value_range, device, training, shape
-            ).keep_if_shrunk(),
+            ).keep_if_small(),
             self._training_settings(images.layout, device),
             seed=int(own_random_state(self.random_state).randint(2**31 - 1)),
             ruler=learn_ruler(images, value_range, training),
@@ -1101,7 +1108,7 @@ class AnoGANDetector(CallbackSupportMixin, ImageDetectorMixin, BaseEstimator):
         if self.search_steps != "auto":
             return self.search_steps
         height, width = self.model_.network_shape
-        return max(_FEWEST_STEPS, int(np.sqrt(height * width) / 3))
+        return max(_FEWEST_STEPS, int(np.sqrt(height * width) / 6))
 
 
 def to_plain(detector):

@@ -237,14 +237,16 @@ class TrainingImages(torch.utils.data.Dataset):
         for start in range(0, len(self), size):
             yield self.__getitems__(slice(start, start + size))
 
-    def keep_if_shrunk(self):
-        """Keep shrunk images in memory if they are small, and return the data set.
+    def keep_if_small(self):
+        """Keep the images in memory if they are small, and return the data set.
 
-        An epoch would spend more time on shrinking them again than on training.
+        An epoch would spend more time on reading them again than on training. Images
+        that are shrunk take longer to read, and may take more memory.
         """
         channels, *size = self.images.layout.chw
+        is_shrunk = tuple(size) != tuple(self.size)
         n_values = len(self) * channels * prod(self.size)
-        if tuple(size) != tuple(self.size) and n_values <= _MOST_KEPT:
+        if n_values <= (_MOST_KEPT if is_shrunk else _BLOCK_VALUES):
             self.kept = torch.cat([*self.blocks()])
         return self
 

@@ -308,13 +308,11 @@ def _leading_filters(views, factor):
     side = _filter_side((height * factor, width * factor))
     rng = torch.Generator().manual_seed(0)
     limits = n, height - side + 1, width - side + 1
-    places = zip(
-        *(torch.randint(limit, (_N_PATCHES,), generator=rng) for limit in limits),
-        strict=True,
+    i, top, left = (
+        torch.randint(limit, (_N_PATCHES,), generator=rng) for limit in limits
     )
-    patches = torch.stack(
-        [views[i, :, top : top + side, left : left + side] for i, top, left in places]
-    ).flatten(1)
+    windows = views.unfold(2, side, 1).unfold(3, side, 1)  # without a copy
+    patches = windows[i, :, top, left].flatten(1)
     _, vectors = torch.linalg.eigh(torch.cov(patches.T).double())
     filters = vectors[:, -_N_FILTERS:].T.float()
     return filters.reshape(-1, n_views, side, side).contiguous()

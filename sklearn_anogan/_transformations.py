@@ -77,6 +77,52 @@ class TurnAndMove(nn.Module):
         return turned.roll((self.down, self.right), (2, 3))
 
 
+class AllAtOnce:
+    """Shows some images in every transformation, with a few operations for all of them.
+
+    Parameters
+    ----------
+    known : sequence of nn.Module
+        Of `transformations`, on the CPU.
+    n_channels, height, width : int
+        Shape of the images.
+    device : torch.device
+    """
+
+    def __init__(self, known, n_channels, height, width, device):
+        self.n = len(known)
+        if height == width == 1:
+            x = torch.eye(n_channels)[..., None, None]
+            self.matrices = torch.stack([t(x).flatten(1) for t in known]).to(device)
+            return
+        self.matrices = None
+        # For each pixel of a transformed image, the pixel that the value comes from.
+        pixels = torch.arange(height * width).reshape(1, 1, height, width)
+        self.sources = torch.cat([t(pixels).flatten(1) for t in known]).to(device)
+
+    def __call__(self, x):
+        """Transform images (n, channels, height, width).
+
+        Every transformation shows the same number of images, as many as show each
+        image at least once.
+
+        Returns
+        -------
+        views : tensor of shape (m, channels, height, width)
+        t : tensor of shape (m,), int64
+            Places of the transformations in ``known``.
+        """
+        n_each = -(-len(x) // self.n)
+        m = self.n * n_each
+        t = torch.arange(m, device=x.device) // n_each
+        x = x[torch.arange(m, device=x.device) % len(x)]
+        if self.matrices is not None:
+            rows = x.reshape(self.n, n_each, -1)
+            return torch.bmm(rows, self.matrices).reshape(x.shape), t
+        pixels = self.sources[t][:, None].expand(*x.shape[:2], -1)
+        return x.flatten(2).gather(2, pixels).reshape(x.shape), t
+
+
 def _rotations(n_features):
     """Frozen linear layers, each of which rotates rows in a different way."""
     n = min(_MOST_ROTATIONS, _MATRIX_VALUES // n_features**2) - 1

@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """How far an image deviates from normal ones, as the ruler of places measures it."""
 
+import torch
+
 from ._term import Term
 
 
@@ -22,4 +24,12 @@ class Deviation(OfPlaces):
 
     def measure(self, batch, learned):
         coarse, _ = batch.distances
-        return coarse.double().square().mean((1, 2)).sqrt()
+        return _size(coarse)
+
+    def fit(self, pairs, model):
+        coarse, _ = pairs.distances
+        return {}, torch.cat([_size(each) for each in coarse.split(1)]).numpy()
+
+
+def _size(coarse):
+    return coarse.double().square().mean((1, 2)).sqrt()

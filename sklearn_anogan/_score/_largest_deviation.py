@@ -44,8 +44,7 @@ class LargestDeviation(OfPlaces):
         return deviations(coarse.double(), fine.double(), learned).amax((1, 2))
 
     def fit(self, pairs, model):
-        found = pairs.map(_distances)
-        coarse, fine = found["coarse"], found["fine"]
+        coarse, fine = pairs.distances
         sums = {"coarse": _sums(coarse), "fine": _sums(fine)}
         n, values = len(coarse), []
         for c, f in zip(coarse.double(), fine.double(), strict=True):
@@ -126,11 +125,6 @@ def deviation_map(x, z, G_z, networks, learned, dtype):
     maps = deviations(coarse.double(), fine.double(), learned)
     maps = resized(maps[:, None], x.shape[2:])
     return {"maps": maps.to(dtype)}
-
-
-def _distances(x, z, G_z, networks):
-    coarse, fine = networks.distances(x)
-    return {"coarse": coarse, "fine": fine}
 
 
 def _sums(distances):

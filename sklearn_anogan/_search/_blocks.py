@@ -4,7 +4,7 @@
 
 import os
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from math import ceil
 
 import torch
@@ -143,6 +143,12 @@ class Pairs:
         silent = replace(self._workers, verbose=0)
         return self._search(silent, self._images, self._index, answer, codes=self.codes)
 
+    @cached_property
+    def distances(self):
+        """The ruler's distances of all images, see `FrozenNetworks.distances`."""
+        found = self.map(_distances)
+        return found["coarse"], found["fine"]
+
     def blocks(self):
         """Yield blocks of images as the networks see them, and of generated images."""
         here = replace(self._workers, n_jobs=1, verbose=0)
@@ -154,6 +160,11 @@ class Pairs:
 
 def _codes(x, z, G_z, networks):
     return {"z": z}
+
+
+def _distances(x, z, G_z, networks):
+    coarse, fine = networks.distances(x)
+    return {"coarse": coarse, "fine": fine}
 
 
 def _pair(x, z, G_z, networks):

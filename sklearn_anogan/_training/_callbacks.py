@@ -1,12 +1,16 @@
 # Authors: The sklearn-anogan developers
 # SPDX-License-Identifier: BSD-3-Clause
-"""Callbacks of a training: diversity, progress, scikit-learn's own callbacks."""
+"""Callbacks of a training: diversity, time, progress, scikit-learn's own callbacks."""
 
+import logging
+import sys
+import time
 from math import nan, prod
 
 import numpy as np
 import torch
 from skorch.callbacks import Callback
+from tqdm import tqdm
 
 from ._stopping import Stop
 
@@ -15,7 +19,16 @@ _DIVERSITY_IMAGES, _DIVERSITY_VALUES = 256, 2**22
 
 #: Steps between two measurements of the diversity, at least. With few images, an epoch
 #: is shorter than that.
-_DIVERSITY_EVERY = 25
+_DIVERSITY_EVERY = 100
+
+
+#: Steps before the time of steps is measured, and steps that are measured.
+_WARM_STEPS, _TIMED_STEPS = 3, 5
+
+#: Seconds of a training that is announced in any case.
+_LONG = 300
+
+logger = logging.getLogger("sklearn_anogan")
 
 
 class Diversity(Callback):
@@ -59,6 +72,73 @@ def _spread(images):
         return 0.0
     distances = torch.cdist(images.flatten(1), images.flatten(1))
     return distances.fill_diagonal_(torch.inf).amin(1).mean().item()
+
+
+class Forecast(Callback):
+    """Tells what is trained, how large it is, and about how long that takes.
+
+    The time is known after some steps. A training that takes long is told of by a
+    message of Python's logging in any case.
+
+    Parameters
+    ----------
+    name : str
+        Name of the training.
+    verbose : int
+    """
+
+    def __init__(self, name, verbose):
+        self.name, self.verbose = name, verbose
+
+    def on_train_begin(self, net, **kwargs):
+        self.n_steps = 0
+
+    def on_batch_end(self, net, batch=None, **kwargs):
+        if self.n_steps is None:  # told
+            return
+        self.n_steps += 1
+        if self.n_steps not in (_WARM_STEPS, _WARM_STEPS + _TIMED_STEPS):
+            return
+        if batch.is_cuda:
+            torch.cuda.synchronize(batch.device)
+        if self.n_steps == _WARM_STEPS:
+            self.begun = time.perf_counter()
+            return
+        self.n_steps = None
+        of_a_step = (time.perf_counter() - self.begun) / _TIMED_STEPS
+        self._tell(net, batch, of_a_step)
+
+    def _tell(self, net, batch, of_a_step):
+        n_epochs = net.max_epochs - len(net.history) + 1
+        n_steps = n_epochs * net.n_batches
+        seconds = n_steps * of_a_step
+        channels, height, width = batch.shape[1:]
+        n_weights = sum(
+            p.numel()
+            for parameters in net.parameters_of.values()
+            for _, p in parameters
+            if p.requires_grad
+        )
+        message = (
+            f"Training the {self.name}: {n_weights:,} weights, images of {height} x "
+            f"{width} pixels and {channels} channels, {n_steps} steps of {len(batch)} "
+            f"images in {n_epochs} epochs, about {_in_words(seconds)}."
+        )
+        if self.verbose:
+            tqdm.write(message, file=sys.stderr)
+        if seconds > _LONG:
+            logger.warning(
+                "%s Fewer max_epochs, fewer n_filters or a smaller network_side take "
+                "less time.",
+                message,
+            )
+
+
+def _in_words(seconds):
+    if seconds < 100:
+        return f"{seconds:.0f} seconds"
+    minutes = seconds / 60
+    return f"{minutes:.0f} minutes" if minutes < 100 else f"{minutes / 60:.1f} hours"
 
 
 class ProgressBar(Callback):

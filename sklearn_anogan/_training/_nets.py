@@ -5,17 +5,43 @@
 import copy
 import math
 from contextlib import nullcontext
-from itertools import chain
+from itertools import chain, compress
 
 import torch
 from skorch.callbacks import EpochTimer
 
 from .._losses import encoder_loss, recognition_loss
 from .._networks import Recognizer, check_networks, sample_prior
-from .._transformations import transformations
+from .._transformations import AllAtOnce, transformations
 from ._adversarial import ADVERSARIAL_LOSSES
 from ._callbacks import Diversity
 from ._stopping import StoppableNet
+
+
+class Batches:
+    """Full batches of images, in another random order in every epoch.
+
+    Parameters
+    ----------
+    images : TrainingImages
+    batch_size : int
+    most_images : int or None
+        Images of an epoch, at most.
+    """
+
+    def __init__(self, images, batch_size, most_images=None):
+        self.images, self.batch_size = images, batch_size
+        n_images = min(len(images), most_images or len(images))
+        # A short last batch, of one image at worst, has no statistics for batch norm.
+        self.n_batches = n_images // batch_size
+
+    def __len__(self):
+        return self.n_batches
+
+    def __iter__(self):
+        order = torch.randperm(len(self.images))[: self.n_batches * self.batch_size]
+        for rows in order.split(self.batch_size):
+            yield self.images.__getitems__(rows.numpy())
 
 
 class Net(StoppableNet):
@@ -35,7 +61,14 @@ class Net(StoppableNet):
     def initialize_module(self):
         super().initialize_module()
         self.module_.float()
+        self.parameters_of = {}  # network -> its parameters by name
         return self
+
+    def get_iterator(self, dataset, training=False):
+        # In place of torch's loader, which asks for images one by one.
+        batches = Batches(dataset, self.batch_size, self.most_images)
+        self.n_batches = len(batches)
+        return batches
 
     def run_single_epoch(self, iterator, training, prefix, step_fn, **fit_params):
         # skorch's own method reads the loss of every batch: a GPU would be waited for.
@@ -71,7 +104,7 @@ class Net(StoppableNet):
 
     def descend(self, loss, networks, batch):
         """One step of the optimizer down the loss, for these networks only."""
-        named = [each for network in networks for each in network.named_parameters()]
+        named = list(chain.from_iterable(map(self._named_parameters, networks)))
         # Without a gradient, the parameters of the other networks stay as they are.
         self.optimizer_.zero_grad()
         loss.backward(inputs=[p for _, p in named if p.requires_grad])
@@ -79,6 +112,16 @@ class Net(StoppableNet):
             "on_grad_computed", named_parameters=named, batch=batch, training=True
         )
         self.optimizer_.step()
+
+    def _named_parameters(self, network):
+        if network not in self.parameters_of:
+            self.parameters_of[network] = list(network.named_parameters())
+        return self.parameters_of[network]
+
+
+def training(network):
+    """The network in training mode. To ask first is faster than to set it again."""
+    return network if network.training else network.train()
 
 
 class GANNet(Net):
@@ -107,6 +150,8 @@ class GANNet(Net):
         Weight of the discriminator's second task. With 0 there is none.
     mixed_precision : bool
         Whether the networks run in bfloat16.
+    most_images : int or None
+        Images of an epoch, at most; None for all.
     **kwargs
         As for :class:`skorch.NeuralNet`.
 
@@ -135,6 +180,7 @@ class GANNet(Net):
         ema_decay=0.0,
         self_supervision=0.0,
         mixed_precision=False,
+        most_images=None,
         criterion=torch.nn.Module,  # skorch wants one; the losses are functions here
         optimizer=torch.optim.Adam,
         train_split=None,
@@ -146,6 +192,7 @@ class GANNet(Net):
         self.ema_decay = ema_decay
         self.self_supervision = self_supervision
         self.mixed_precision = mixed_precision
+        self.most_images = most_images
         super().__init__(
             module,
             criterion=criterion,
@@ -173,6 +220,7 @@ class GANNet(Net):
         # Made in any case, so that the random numbers which follow are always the same.
         recognizer = Recognizer(features_shape, known)
         self.recognizer_ = recognizer if len(known) > 1 else None
+        self.transform = AllAtOnce(known, *shape, self.device)
         self.learner_ = copy.deepcopy(self.module_)
         self.module_.requires_grad_(False)
         self.n_averaged_ = 0
@@ -181,8 +229,8 @@ class GANNet(Net):
     def train_step(self, x, **fit_params):
         """One step of D on a real and a generated batch, then one step of G."""
         loss = ADVERSARIAL_LOSSES[self.adversarial_loss]
-        G = self.learner_.train()
-        self.discriminator_.train()
+        G = training(self.learner_)
+        training(self.discriminator_)
         x = x.to(self.device)
         z = self.sample_prior(len(x))
 
@@ -210,20 +258,14 @@ class GANNet(Net):
             return self.discriminator_(x).float()
 
     def _recognition_loss(self, x):
-        """The mean over real images, each transformed in a random way."""
+        """The mean over transformed real images."""
         if self.recognizer_ is None:
             return x.new_zeros(())
-        R, D = self.recognizer_.train(), self.discriminator_
-        known = R.transformations
-        # Images are transformed in groups. To look a transformation up for each image
-        # would take a table as large as all transformed images.
-        order = torch.randperm(len(known))[: len(x)].tolist()
-        groups = [x[i :: len(known)] for i in range(len(order))]
-        t = [x.new_full((len(g),), t) for g, t in zip(groups, order, strict=True)]
-        x = [known[t](g) for g, t in zip(groups, order, strict=True)]
+        R, D = training(self.recognizer_), self.discriminator_
+        views, t = self.transform(x)
         with self.autocast():
-            logits = R(D.features(torch.cat(x))).float()
-        return recognition_loss(logits, torch.cat(t).long()).mean()
+            logits = R(D.features(views)).float()
+        return recognition_loss(logits, t).mean()
 
     def sample_prior(self, n, rng=None):
         """Latent codes for this generator, on its device."""
@@ -241,13 +283,15 @@ class GANNet(Net):
         self.n_averaged_ += 1
         decay = min(self.ema_decay, self.n_averaged_ / (self.n_averaged_ + 9))
         averages, values = (
-            chain(network.parameters(), network.buffers())
+            (*network.parameters(), *network.buffers())
             for network in (self.module_, self.learner_)
         )
-        for average, value in zip(averages, values, strict=True):
-            if average.is_floating_point():
-                average.lerp_(value, 1 - decay)
-            else:
+        is_float = [value.is_floating_point() for value in values]
+        torch._foreach_lerp_(
+            [*compress(averages, is_float)], [*compress(values, is_float)], 1 - decay
+        )
+        for average, value, is_averaged in zip(averages, values, is_float, strict=True):
+            if not is_averaged:
                 average.copy_(value)
 
 
@@ -262,6 +306,8 @@ class EncoderNet(Net):
         Frozen.
     mixed_precision : bool
         Whether the networks run in bfloat16.
+    most_images : int or None
+        Images of an epoch, at most; None for all.
     **kwargs
         As for :class:`skorch.NeuralNet`.
     """
@@ -275,6 +321,7 @@ class EncoderNet(Net):
         discriminator,
         *,
         mixed_precision=False,
+        most_images=None,
         criterion=torch.nn.Module,  # skorch wants one; the loss is a function here
         optimizer=torch.optim.Adam,
         train_split=None,
@@ -283,6 +330,7 @@ class EncoderNet(Net):
         self.generator = generator
         self.discriminator = discriminator
         self.mixed_precision = mixed_precision
+        self.most_images = most_images
         super().__init__(
             module,
             criterion=criterion,
@@ -293,7 +341,7 @@ class EncoderNet(Net):
 
     def train_step(self, x, **fit_params):
         """One step of E."""
-        E, G, f = self.module_.train(), self.generator, self.discriminator.features
+        E, G, f = training(self.module_), self.generator, self.discriminator.features
         x = x.to(self.device)
         with self.autocast():
             G_z = G(E(x))

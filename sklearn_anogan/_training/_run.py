@@ -17,7 +17,7 @@ from .._images import TrainingImages
 from .._model import Model, frozen
 from .._networks import check_network_class, encoder_class
 from .._ruler import Ruler
-from ._callbacks import ProgressBar
+from ._callbacks import Forecast, ProgressBar
 from ._checkpoints import Checkpoint, digest_of_weights
 from ._description import check_callbacks, describe_code, describe_run
 from ._memory import remember
@@ -117,7 +117,7 @@ class TrainingRun:
                 recognizer=None if R is None else frozen(R),
                 latent_prior=self.settings.latent_prior,
                 latent_dim=self.settings.latent_dim,
-                n_filters=self.settings.n_filters,
+                n_filters=self.settings.n_filters_for(*self.images.size),
                 network_shape=tuple(self.images.size),
                 seed=seed,
                 history=copy.copy(net.history),
@@ -244,7 +244,7 @@ def train_gan(
         "n_channels": n_channels,
         "height": height,
         "width": width,
-        "n_filters": settings.n_filters,
+        "n_filters": settings.n_filters_for(height, width),
     }
     check_network_class("generator", settings.generator, ["latent_dim", *for_both])
     check_network_class("discriminator", settings.discriminator, for_both)
@@ -309,7 +309,7 @@ def train_encoder(
         module__n_channels=n_channels,
         module__height=height,
         module__width=width,
-        module__n_filters=settings.n_filters,
+        module__n_filters=settings.n_filters_for(height, width),
         module__is_bounded=settings.latent_prior == "uniform",
         callbacks=list(callbacks),
         **_options_of_both_nets(images, settings),
@@ -322,11 +322,10 @@ def _options_of_both_nets(images, settings):
     return {
         "max_epochs": settings.n_epochs(len(images)),
         "batch_size": settings.n_images_of_a_batch(len(images)),
-        "iterator_train__shuffle": True,
-        # A short last batch, of one image at worst, has no statistics for batch norm.
-        "iterator_train__drop_last": True,
-        "iterator_train__collate_fn": as_batch,
+        "most_images": settings.most_images_of_an_epoch(),
         "lr": settings.lr,
+        # One kernel for all weights.
+        "optimizer__fused": torch.device(settings.device).type in ("cpu", "cuda"),
         "device": settings.device,
         "mixed_precision": settings.mixed_precision,
     }
@@ -344,6 +343,7 @@ def _run(net, images, seed, verbose, checkpoint, name, load_start=lambda: None):
     )
     device = torch.device(net.device)
     with seeded(seed, device), exact_convolutions(device), progress:
+        net.callbacks.append(("forecast", Forecast(name, verbose)))
         net.callbacks.append(("progress", ProgressBar(progress)))
         if checkpoint:
             net.callbacks.append(("checkpoint", checkpoint))
@@ -373,11 +373,6 @@ def _run_epochs(net, images, checkpoint):
     net.run_epochs(images)
     if checkpoint:
         checkpoint.save(net, has_stopped=net.stop is not None)
-
-
-def as_batch(batch):
-    """Collate function of a data set that hands out whole batches."""
-    return batch
 
 
 def _load_weights(module, earlier):

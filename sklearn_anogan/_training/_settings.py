@@ -7,9 +7,13 @@ from dataclasses import dataclass
 
 import torch
 
-#: ``max_epochs="auto"`` gives each network about this many steps, and at least this
-#: many epochs.
-_AUTO_STEPS, _AUTO_MIN_EPOCHS = 1500, 10
+#: Steps that ``max_epochs="auto"`` gives each network.
+_AUTO_STEPS = 500
+
+#: ``n_filters="auto"``: filters for images of up to so many pixels along a side. For
+#: twice the side there are half as many, which costs about the same, but never fewer
+#: than the last number.
+_AUTO_FILTERS, _AUTO_SIDE, _FEWEST_FILTERS = 32, 32, 4
 
 
 @dataclass(frozen=True)
@@ -22,7 +26,7 @@ class TrainingSettings:
         See `_networks` for their contract.
     latent_dim : int
     latent_prior : {"uniform", "normal"}
-    n_filters : int
+    n_filters : int or "auto"
     adversarial_loss : str
         A key of `ADVERSARIAL_LOSSES`.
     ema_decay, self_supervision : float
@@ -38,7 +42,7 @@ class TrainingSettings:
     discriminator: type
     latent_dim: int
     latent_prior: str
-    n_filters: int
+    n_filters: int | str
     adversarial_loss: str
     ema_decay: float
     self_supervision: float
@@ -49,12 +53,26 @@ class TrainingSettings:
     callbacks: tuple
     device: torch.device
 
+    def n_filters_for(self, height, width):
+        """Filters of the layer next to images of this size."""
+        if self.n_filters != "auto":
+            return self.n_filters
+        longest = max(height, width, _AUTO_SIDE)
+        return max(_FEWEST_FILTERS, _AUTO_FILTERS * _AUTO_SIDE // longest)
+
     def n_epochs(self, n_images):
         """Epochs for this number of images."""
         if self.max_epochs != "auto":
             return self.max_epochs
-        n_batches = n_images // self.n_images_of_a_batch(n_images)
-        return max(_AUTO_MIN_EPOCHS, math.ceil(_AUTO_STEPS / n_batches))
+        n_images = min(n_images, self.most_images_of_an_epoch())
+        return math.ceil(_AUTO_STEPS / (n_images // self.n_images_of_a_batch(n_images)))
+
+    def most_images_of_an_epoch(self):
+        """Most images of an epoch; None for all of them.
+
+        So many images that an epoch would have more than all steps.
+        """
+        return _AUTO_STEPS * self.batch_size if self.max_epochs == "auto" else None
 
     def n_images_of_a_batch(self, n_images):
         """Images in a step, for this number of images."""
