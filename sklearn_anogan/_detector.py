@@ -109,11 +109,17 @@ class AnoGANDetector(CallbackSupportMixin, ImageDetectorMixin, BaseEstimator):
         that any number of images takes as long. With so many images that one pass
         would take more steps, the only epoch draws as many images as it needs.
 
-    batch_size : int, default=64
+    batch_size : int, default=32
         Images in a training step.
 
-    lr : float, default=8e-4
-        Learning rate of the networks' Adam.
+    lr : float, default=1.6e-3
+        Learning rate of the networks' Adam at the start.
+
+    lr_schedule : {"linear", "constant"}, default="linear"
+        "linear" lowers the learning rate by equal amounts from step to step, to 0 at
+        the end of the training. "constant" leaves the learning rate as it is, so that a
+        training with checkpoints can be continued with a larger `max_epochs`. A
+        ``LRScheduler`` among `callbacks` replaces the schedule.
 
     ema_decay : float in [0, 1), default=0.998
         The generator that `fit` keeps has the moving average of the trained weights.
@@ -301,8 +307,8 @@ class AnoGANDetector(CallbackSupportMixin, ImageDetectorMixin, BaseEstimator):
 
     The paper sums absolute differences in both terms. Here the terms are means, so that
     ``discrimination_weight`` means the same for images of every size. The paper's score
-    and search are ``AnoGANDetector(network_side=None, lr=2e-4, ema_decay=0,
-    self_supervision=0, n_candidates=1, search_steps=500, search_lr=0.05,
+    and search are ``AnoGANDetector(network_side=None, lr=2e-4,
+    lr_schedule="constant", ema_decay=0, self_supervision=0, n_candidates=1, search_steps=500, search_lr=0.05,
     anomaly_score="anogan")``, and its map is :meth:`residual_map`. The user guide has
     the sizes of the paper's networks as well.
 
@@ -384,6 +390,7 @@ class AnoGANDetector(CallbackSupportMixin, ImageDetectorMixin, BaseEstimator):
         ],
         "batch_size": [Interval(Integral, 2, None, closed="left")],
         "lr": [Interval(Real, 0, None, closed="neither")],
+        "lr_schedule": [StrOptions({"linear", "constant"})],
         "ema_decay": [Interval(Real, 0, 1, closed="left")],
         "self_supervision": [Interval(Real, 0, None, closed="left")],
         "mixed_precision": ["boolean"],
@@ -432,8 +439,9 @@ class AnoGANDetector(CallbackSupportMixin, ImageDetectorMixin, BaseEstimator):
         discriminator=None,
         adversarial_loss="bce",
         max_epochs="auto",
-        batch_size=64,
-        lr=8e-4,
+        batch_size=32,
+        lr=1.6e-3,
+        lr_schedule="linear",
         ema_decay=0.998,
         self_supervision=1.0,
         mixed_precision=False,
@@ -466,6 +474,7 @@ class AnoGANDetector(CallbackSupportMixin, ImageDetectorMixin, BaseEstimator):
         self.max_epochs = max_epochs
         self.batch_size = batch_size
         self.lr = lr
+        self.lr_schedule = lr_schedule
         self.ema_decay = ema_decay
         self.self_supervision = self_supervision
         self.mixed_precision = mixed_precision

@@ -94,6 +94,7 @@ BRIEFLY = TrainingSettings(
     max_epochs=2,
     batch_size=50,
     lr=2e-4,
+    lr_schedule="constant",
     mixed_precision=False,
     callbacks=(),
     device="cpu",

@@ -87,6 +87,7 @@ def test_diversity_is_measured_now_and_then(dataset, train, monkeypatch):
         return measure(self, net)
 
     monkeypatch.setattr(Diversity, "measure", spy)
+    monkeypatch.setattr("sklearn_anogan._training._callbacks._DIVERSITY_EVERY", 25)
     net = train(dataset, max_epochs=20)  # of 3 steps
     assert measured == [1, 10, 19, 20]
     figures = net.history[:, "diversity"]

@@ -80,9 +80,17 @@ def run_in_parts(train, dataset, path, epochs, callbacks=lambda: [], **settings)
     )
 
 
+@pytest.mark.parametrize("lr_schedule", ["linear", "constant"])
 @pytest.mark.parametrize("epochs", [[1], [2], [3, 4, 6]])
-def test_goes_on_to_the_same_bits(always, dataset, train, tmp_path, epochs):
-    settings = {"max_epochs": 6, "ema_decay": 0.9, "self_supervision": 1.0}
+def test_goes_on_to_the_same_bits(
+    always, dataset, train, tmp_path, epochs, lr_schedule
+):
+    settings = {
+        "max_epochs": 6,
+        "ema_decay": 0.9,
+        "self_supervision": 1.0,
+        "lr_schedule": lr_schedule,
+    }
     resumed = run_in_parts(train, dataset, tmp_path / "a", epochs, **settings)
     assert_same_net(resumed, train(dataset, **settings))
     assert resumed.history[:, "epoch"] == [1, 2, 3, 4, 5, 6]
@@ -346,6 +354,12 @@ def test_fit_without_a_seed_goes_on(always, detector, zeros):
         detector.set_params(random_state=1).fit(zeros)
 
 
+def test_fit_goes_on_with_more_epochs(detector, zeros):
+    detector.set_params(lr_schedule="constant").fit(zeros)
+    detector.set_params(max_epochs=6).fit(zeros)
+    assert len(detector.history_) == 6
+
+
 @pytest.mark.parametrize(
     "changes, message",
     [
@@ -354,6 +368,7 @@ def test_fit_without_a_seed_goes_on(always, detector, zeros):
         ({"self_supervision": 0.5}, r"self_supervision was 1\.0 and is 0\.5"),
         ({"callbacks": [Nothing()]}, "callbacks was .* and is .*Nothing"),
         ({"random_state": 1}, "random_state was"),
+        ({"max_epochs": 5}, "max_epochs was 4 and is 5"),  # another learning rate
         ({"generator": type("Mine", (Generator,), {})}, "generator was .* is .*Mine"),
     ],
 )

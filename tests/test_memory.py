@@ -112,6 +112,7 @@ RELATED = {
     "max_epochs": 4,
     "batch_size": 40,
     "lr": 1e-3,
+    "lr_schedule": "constant",
     "ema_decay": 0.5,
     "self_supervision": 0.5,
     "mixed_precision": True,

@@ -23,7 +23,6 @@ from sklearn_anogan._networks import (
 )
 from sklearn_anogan._training import train_encoder
 from sklearn_anogan._training._nets import EncoderNet, GANNet
-from sklearn_anogan._transformations import TurnAndMove
 
 
 class Batches(Callback):
@@ -77,16 +76,9 @@ def test_discriminator_sees_real_and_generated_images(dataset, train):
 
 @pytest.mark.parametrize("latent_prior", ["uniform", "normal"])
 @pytest.mark.parametrize("self_supervision", [0.0, 0.5])
-def test_training_by_hand(dataset, train, latent_prior, self_supervision, monkeypatch):
+def test_training_by_hand(dataset, train, latent_prior, self_supervision):
     """Three steps, with the batches and codes of the net, in plain torch."""
-    codes, batches, calls = [], [], []
-
-    class SpyTurnAndMove(TurnAndMove):
-        def forward(self, x):
-            calls.append((x, self))
-            return super().forward(x)
-
-    monkeypatch.setattr("sklearn_anogan._transformations.TurnAndMove", SpyTurnAndMove)
+    codes, batches = [], []
 
     class SpyGenerator(Generator):
         def forward(self, z):
@@ -127,27 +119,19 @@ def test_training_by_hand(dataset, train, latent_prior, self_supervision, monkey
             [p for network in networks_of_D for p in network.parameters()],
         )
     )
-    n = 36
     known = [] if R is None else list(net.recognizer_.transformations)
-    # In every step, each transformation is of another group of images.
-    assert len(calls) == (3 * n if self_supervision else 0)
-    steps = [calls[i * n : (i + 1) * n] for i in range(3)]
     bce = nn.BCEWithLogitsLoss()
     ones, zeros = torch.ones(50), torch.zeros(50)
     records = []
-    for x, z, step in zip(batches, codes, steps, strict=True):
+    for x, z in zip(batches, codes, strict=True):
         G_z = Generator.forward(G, z)
         d_real, d_fake = D(x), D(G_z.detach())
         loss_D = bce(d_real, ones) + bce(d_fake, zeros)
         loss_R = torch.tensor(0.0)
         if self_supervision:
-            assert torch.equal(
-                torch.cat([group for group, _ in step]).sort(0).values,
-                x.sort(0).values,
-            )
-            assert {each for _, each in step} == set(known)
-            t = torch.tensor([known.index(each) for group, each in step for _ in group])
-            turned = torch.cat([each(group) for group, each in step])
+            # 36 transformations show 50 images twice each, in turn.
+            t = torch.arange(72) // 2
+            turned = torch.cat([known[k](x[[i % 50]]) for i, k in enumerate(t)])
             loss_R = nn.functional.cross_entropy(R(D.features(turned)), t)
         adam_D.zero_grad()
         (loss_D + self_supervision * loss_R).backward()
@@ -371,6 +355,34 @@ def test_learning_rate_schedule_moves_both_networks(dataset, train):
     for a, b in zip(weights(one), weights(three), strict=True):
         for p, q in zip(a, b, strict=True):
             assert torch.equal(p, q)
+
+
+class Rates(Callback):
+    """Keeps the learning rate of every step."""
+
+    def on_train_begin(self, net, **kwargs):
+        self.rates = []
+
+    def on_batch_end(self, net, **kwargs):
+        (group,) = net.optimizer_.param_groups
+        self.rates.append(group["lr"])
+
+
+@pytest.mark.parametrize("lr_schedule", ["linear", "constant"])
+def test_learning_rate_of_every_step(dataset, train, encode, lr_schedule):
+    """Of two epochs with three steps each."""
+    shares = [1, 5 / 6, 4 / 6, 3 / 6, 2 / 6, 1 / 6] if lr_schedule == "linear" else [1] * 6
+    rates = Rates()
+    gan = train(dataset, callbacks=[rates], lr_schedule=lr_schedule)
+    np.testing.assert_allclose(rates.rates, 2e-4 * np.array(shares))
+    encode(dataset, gan, callbacks=[rates], lr_schedule=lr_schedule)
+    np.testing.assert_allclose(rates.rates, 2e-3 * np.array(shares))
+
+
+def test_own_schedule_replaces_ours(dataset, train):
+    own, rates = LRScheduler("LambdaLR", lr_lambda=lambda epoch: 0.5**epoch), Rates()
+    train(dataset, callbacks=[("own", own), rates], lr_schedule="linear")
+    np.testing.assert_allclose(rates.rates, 2e-4 * np.array([1, 1, 1, 0.5, 0.5, 0.5]))
 
 
 @pytest.mark.parametrize("lr", [1e10, 1e30])

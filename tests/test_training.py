@@ -88,12 +88,30 @@ def test_epochs_are_shuffled(dataset, train):
         torch.testing.assert_close(epoch.sum(0), in_order.sum(0))
 
 
-@pytest.mark.parametrize("batch_size, n_epochs", [(178, 50), (59, 17), (2, 10)])
-def test_auto_epochs(dataset, train, monkeypatch, batch_size, n_epochs):
-    """As many epochs as make 1500 steps (50 here), and 10 at least."""
+@pytest.mark.parametrize(
+    "batch_size, n_epochs, n_steps", [(178, 50, 50), (59, 17, 51), (2, 1, 50)]
+)
+def test_auto_epochs(dataset, train, monkeypatch, batch_size, n_epochs, n_steps):
+    """As many epochs as make 500 steps, 50 here; an epoch has no more than these."""
     monkeypatch.setattr("sklearn_anogan._training._settings._AUTO_STEPS", 50)
     net = train(dataset, max_epochs="auto", n_filters=1, batch_size=batch_size)
     assert len(net.history) == n_epochs
+    assert sum(epoch["train_batch_count"] for epoch in net.history) == n_steps
+
+
+def test_a_given_number_of_epochs_sees_all_images(dataset, train, monkeypatch):
+    monkeypatch.setattr("sklearn_anogan._training._settings._AUTO_STEPS", 50)
+    net = train(dataset, max_epochs=1, batch_size=2)
+    assert net.history[-1, "train_batch_count"] == 89
+
+
+@pytest.mark.parametrize(
+    "shape, n_filters", [((8, 8), 32), ((32, 20), 32), ((64, 50), 16), ((9, 999), 4)]
+)
+def test_auto_filters(brief_settings, shape, n_filters):
+    assert brief_settings.n_filters_for(*shape) == 4
+    settings = replace(brief_settings, n_filters="auto")
+    assert settings.n_filters_for(*shape) == n_filters
 
 
 def test_scoring_callback(dataset, train):

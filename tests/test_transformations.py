@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from sklearn_anogan._transformations import transformations
+from sklearn_anogan._transformations import AllAtOnce, transformations
 
 
 @pytest.mark.parametrize(
@@ -68,3 +68,18 @@ def test_rotations_of_rows(n_features, n):
         )
         for other in known[:i]:
             assert not torch.allclose(turned, other(x).flatten(1), atol=1e-2)
+
+
+@pytest.mark.parametrize("n", [1, 35, 36, 50])
+@pytest.mark.parametrize("shape", [(2, 8, 8), (3, 4, 9), (5, 1, 1), (1, 2, 1)])
+def test_all_at_once(shape, n):
+    """The same as one by one; each transformation as often, each image at least once."""
+    x = torch.randn(n, *shape)
+    known = transformations(*shape)
+    views, t = AllAtOnce(known, *shape, x.device)(x)
+    assert len(views) == len(t) >= n
+    assert len(t) - n < len(known)
+    assert t.bincount().tolist() == [len(t) // len(known)] * len(known)
+    for i, (view, k) in enumerate(zip(views, t, strict=True)):
+        wanted = known[k](x[[i % n]])[0]
+        torch.testing.assert_close(view, wanted, rtol=0, atol=1e-6)

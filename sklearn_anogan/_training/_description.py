@@ -20,7 +20,10 @@ _NOT_PLAIN = {"generator", "discriminator", "callbacks", "device", "max_epochs"}
 
 
 def describe_run(images, settings):
-    """What the trained weights depend on, except the number of epochs and the seed.
+    """What the trained weights depend on, except the seed.
+
+    The number of epochs is left out if the weights of an epoch do not depend on how
+    many there will be.
 
     Parameters
     ----------
@@ -34,6 +37,8 @@ def describe_run(images, settings):
     """
     digest = digest_of_images(images)[:16]
     names = {field.name for field in fields(settings)} - _NOT_PLAIN
+    if settings.decays_lr:  # by the number of epochs
+        names |= {"max_epochs"}
     return {name: getattr(settings, name) for name in sorted(names)} | {
         "generator": _name_of(settings.generator),
         "discriminator": _name_of(settings.discriminator),

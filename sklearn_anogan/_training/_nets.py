@@ -76,6 +76,8 @@ class Net(StoppableNet):
             return
         sums, n_batches = 0.0, 0
         for batch in iterator:
+            if self.decays_lr:
+                self._set_lr((len(self.history) - 1) * len(iterator) + n_batches)
             self.notify("on_batch_begin", batch=batch, training=training)
             step = step_fn(batch, **fit_params)
             sums = sums + step["records"]
@@ -95,6 +97,12 @@ class Net(StoppableNet):
                 f"Training diverged in epoch {len(self.history)}: {seen}. Lower the "
                 f"learning rate, lr={self.lr}."
             )
+
+    def _set_lr(self, n_steps):
+        """The learning rate after so many steps: it falls to 0 by equal amounts."""
+        left = 1 - n_steps / (self.max_epochs * self.n_batches)
+        for group in self.optimizer_.param_groups:
+            group["lr"] = self.lr * left
 
     def autocast(self):
         """Convolutions and matrix products in bfloat16, with ``mixed_precision``."""
@@ -152,6 +160,8 @@ class GANNet(Net):
         Whether the networks run in bfloat16.
     most_images : int or None
         Images of an epoch, at most; None for all.
+    decays_lr : bool
+        Whether the learning rate falls to 0 in the course of the training.
     **kwargs
         As for :class:`skorch.NeuralNet`.
 
@@ -181,6 +191,7 @@ class GANNet(Net):
         self_supervision=0.0,
         mixed_precision=False,
         most_images=None,
+        decays_lr=False,
         criterion=torch.nn.Module,  # skorch wants one; the losses are functions here
         optimizer=torch.optim.Adam,
         train_split=None,
@@ -193,6 +204,7 @@ class GANNet(Net):
         self.self_supervision = self_supervision
         self.mixed_precision = mixed_precision
         self.most_images = most_images
+        self.decays_lr = decays_lr
         super().__init__(
             module,
             criterion=criterion,
@@ -308,6 +320,8 @@ class EncoderNet(Net):
         Whether the networks run in bfloat16.
     most_images : int or None
         Images of an epoch, at most; None for all.
+    decays_lr : bool
+        Whether the learning rate falls to 0 in the course of the training.
     **kwargs
         As for :class:`skorch.NeuralNet`.
     """
@@ -322,6 +336,7 @@ class EncoderNet(Net):
         *,
         mixed_precision=False,
         most_images=None,
+        decays_lr=False,
         criterion=torch.nn.Module,  # skorch wants one; the loss is a function here
         optimizer=torch.optim.Adam,
         train_split=None,
@@ -331,6 +346,7 @@ class EncoderNet(Net):
         self.discriminator = discriminator
         self.mixed_precision = mixed_precision
         self.most_images = most_images
+        self.decays_lr = decays_lr
         super().__init__(
             module,
             criterion=criterion,

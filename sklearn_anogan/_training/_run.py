@@ -324,6 +324,7 @@ def _options_of_both_nets(images, settings):
         "batch_size": settings.n_images_of_a_batch(len(images)),
         "most_images": settings.most_images_of_an_epoch(),
         "lr": settings.lr,
+        "decays_lr": settings.decays_lr,
         # One kernel for all weights.
         "optimizer__fused": torch.device(settings.device).type in ("cpu", "cuda"),
         "device": settings.device,

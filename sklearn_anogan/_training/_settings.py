@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 import torch
+from skorch.callbacks import LRScheduler
 
 #: Steps that ``max_epochs="auto"`` gives each network.
 _AUTO_STEPS = 500
@@ -33,6 +34,7 @@ class TrainingSettings:
     max_epochs : int or "auto"
     batch_size : int
     lr : float
+    lr_schedule : {"linear", "constant"}
     mixed_precision : bool
     callbacks : tuple of skorch callbacks
     device : torch.device
@@ -49,9 +51,17 @@ class TrainingSettings:
     max_epochs: int | str
     batch_size: int
     lr: float
+    lr_schedule: str
     mixed_precision: bool
     callbacks: tuple
     device: torch.device
+
+    @property
+    def decays_lr(self):
+        """Whether the learning rate falls to 0; a user's own schedule replaces ours."""
+        unnamed = [each[-1] if isinstance(each, tuple) else each for each in self.callbacks]
+        has_own = any(isinstance(each, LRScheduler) for each in unnamed)
+        return self.lr_schedule == "linear" and not has_own
 
     def n_filters_for(self, height, width):
         """Filters of the layer next to images of this size."""
