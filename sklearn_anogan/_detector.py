@@ -105,11 +105,13 @@ class AnoGANDetector(CallbackSupportMixin, ImageDetectorMixin, BaseEstimator):
         non-saturating for the generator.
 
     max_epochs : int or "auto", default="auto"
-        Passes over the training images. "auto" gives each network about 500 steps, so
-        that any number of images takes as long. With so many images that one pass
-        would take more steps, the only epoch draws as many images as it needs.
+        Passes over the training images. "auto" gives each network 32 steps for each
+        pixel along the longer side of the images that the networks see, but at least
+        400 and at most 1000. So any number of images takes about as long. With so many
+        images that one pass would have more steps, the only epoch draws as many images
+        as it needs.
 
-    batch_size : int, default=32
+    batch_size : int, default=16
         Images in a training step.
 
     lr : float, default=1.6e-3
@@ -307,10 +309,10 @@ class AnoGANDetector(CallbackSupportMixin, ImageDetectorMixin, BaseEstimator):
 
     The paper sums absolute differences in both terms. Here the terms are means, so that
     ``discrimination_weight`` means the same for images of every size. The paper's score
-    and search are ``AnoGANDetector(network_side=None, lr=2e-4,
-    lr_schedule="constant", ema_decay=0, self_supervision=0, n_candidates=1, search_steps=500, search_lr=0.05,
-    anomaly_score="anogan")``, and its map is :meth:`residual_map`. The user guide has
-    the sizes of the paper's networks as well.
+    and search are ``AnoGANDetector(network_side=None, batch_size=64, lr=2e-4,
+    lr_schedule="constant", ema_decay=0, self_supervision=0, n_candidates=1,
+    search_steps=500, search_lr=0.05, anomaly_score="anogan")``, and its map is
+    :meth:`residual_map`. The user guide has the sizes of the paper's networks as well.
 
     A ``generator`` class takes the keywords ``latent_dim``, ``n_channels``, ``height``,
     ``width`` and ``n_filters``, and maps codes (n, latent_dim) to images (n,
@@ -439,7 +441,7 @@ class AnoGANDetector(CallbackSupportMixin, ImageDetectorMixin, BaseEstimator):
         discriminator=None,
         adversarial_loss="bce",
         max_epochs="auto",
-        batch_size=32,
+        batch_size=16,
         lr=1.6e-3,
         lr_schedule="linear",
         ema_decay=0.998,

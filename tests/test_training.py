@@ -92,15 +92,29 @@ def test_epochs_are_shuffled(dataset, train):
     "batch_size, n_epochs, n_steps", [(178, 50, 50), (59, 17, 51), (2, 1, 50)]
 )
 def test_auto_epochs(dataset, train, monkeypatch, batch_size, n_epochs, n_steps):
-    """As many epochs as make 500 steps, 50 here; an epoch has no more than these."""
-    monkeypatch.setattr("sklearn_anogan._training._settings._AUTO_STEPS", 50)
+    """As many epochs as make 50 steps here; an epoch has no more than these."""
+    monkeypatch.setattr("sklearn_anogan._training._settings._FEWEST_STEPS", 50)
+    monkeypatch.setattr("sklearn_anogan._training._settings._STEPS_OF_A_PIXEL", 6)
     net = train(dataset, max_epochs="auto", n_filters=1, batch_size=batch_size)
     assert len(net.history) == n_epochs
     assert sum(epoch["train_batch_count"] for epoch in net.history) == n_steps
 
 
+@pytest.mark.parametrize(
+    "size, n_epochs",
+    [((1, 1), 400), ((8, 8), 400), ((20, 28), 896), ((32, 1), 1000), ((99, 99), 1000)],
+)
+def test_steps_by_size(brief_settings, size, n_epochs):
+    settings = replace(brief_settings, max_epochs="auto")
+    assert settings.n_epochs(50, *size) == n_epochs  # of one step each
+    assert settings.n_epochs(10**7, *size) == 1
+    assert settings.most_images_of_an_epoch(*size) == 50 * n_epochs
+    assert brief_settings.most_images_of_an_epoch(*size) is None
+    assert brief_settings.n_epochs(50, *size) == 2
+
+
 def test_a_given_number_of_epochs_sees_all_images(dataset, train, monkeypatch):
-    monkeypatch.setattr("sklearn_anogan._training._settings._AUTO_STEPS", 50)
+    monkeypatch.setattr("sklearn_anogan._training._settings._FEWEST_STEPS", 50)
     net = train(dataset, max_epochs=1, batch_size=2)
     assert net.history[-1, "train_batch_count"] == 89
 
