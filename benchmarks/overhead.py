@@ -19,10 +19,10 @@ from sklearn_anogan._images import TrainingImages, ValueRange, check_images
 from sklearn_anogan._networks import Discriminator, Generator
 from sklearn_anogan._training import TrainingSettings, train_gan
 
-BATCH_SIZE, LATENT_DIM, LR, EMA_DECAY = 64, 64, 8e-4, 0.998
+BATCH_SIZE, LATENT_DIM, LR, EMA_DECAY = 16, 64, 1.6e-3, 0.998
 
 #: (side of the images, n_filters, images, epochs)
-SETTINGS = [(8, 32, 6400, 3), (28, 16, 3200, 2), (28, 32, 3200, 2), (64, 32, 640, 2)]
+SETTINGS = [(8, 32, 1600, 3), (28, 16, 800, 2), (28, 32, 800, 2), (64, 32, 160, 2)]
 
 
 def main():
@@ -69,11 +69,13 @@ def train_with_package(X, n_filters, n_epochs):
         max_epochs=n_epochs,
         batch_size=BATCH_SIZE,
         lr=LR,
+        lr_schedule="constant",
         mixed_precision=False,
         callbacks=(),
         device=torch.device("cpu"),
     )
     images = TrainingImages(images, ValueRange.measure(images), settings.device)
+    images.keep_if_small()
     train_gan(images, settings, seed=0)
 
 
@@ -83,28 +85,31 @@ def train_plainly(X, n_filters, n_epochs):
     G = Generator(LATENT_DIM, *X.shape[1:], n_filters)
     D = Discriminator(*X.shape[1:], n_filters)
     average = Generator(LATENT_DIM, *X.shape[1:], n_filters).requires_grad_(False)
-    adam_G, adam_D = (
-        torch.optim.Adam(network.parameters(), lr=LR, betas=(0.5, 0.999))
-        for network in (G, D)
+    G_weights, D_weights = list(G.parameters()), list(D.parameters())
+    adam = torch.optim.Adam(
+        [*G_weights, *D_weights], lr=LR, betas=(0.5, 0.999), fused=True
     )
-    means = [*average.parameters(), *average.buffers()]
+    with_mean = [
+        (mean, value)
+        for mean, value in zip(
+            chain(average.parameters(), average.buffers()),
+            chain(G.parameters(), G.buffers()),
+            strict=True,
+        )
+        if value.is_floating_point()
+    ]
+    means, values = map(list, zip(*with_mean, strict=True))
     for _ in range(n_epochs):
         for rows in torch.randperm(len(X)).split(BATCH_SIZE):
             x = X[rows]
-            G_z = G(2 * torch.rand(len(x), LATENT_DIM) - 1)
-            loss_D = softplus(-D(x)).mean() + softplus(D(G_z.detach())).mean()
-            adam_D.zero_grad()
-            loss_D.backward()
-            adam_D.step()
-            loss_G = softplus(-D(G_z)).mean()
-            adam_G.zero_grad()
-            loss_G.backward(inputs=list(G.parameters()))
-            adam_G.step()
+            d_real, d_fake = D(x), D(G(2 * torch.rand(len(x), LATENT_DIM) - 1))
+            loss_D = softplus(-d_real).mean() + softplus(d_fake).mean()
+            adam.zero_grad()
+            loss_D.backward(inputs=D_weights, retain_graph=True)
+            softplus(-d_fake).mean().backward(inputs=G_weights)
+            adam.step()
             with torch.no_grad():
-                values = chain(G.parameters(), G.buffers())
-                for mean, value in zip(means, values, strict=True):
-                    if value.is_floating_point():
-                        mean.lerp_(value, 1 - EMA_DECAY)
+                torch._foreach_lerp_(means, values, 1 - EMA_DECAY)
 
 
 if __name__ == "__main__":

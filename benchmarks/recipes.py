@@ -42,23 +42,19 @@ SETS = {
 class Hinge:
     """Does not reward logits beyond 1 and -1."""
 
-    def discriminator_step(self, D, x, G_z):
+    def __call__(self, D, x, G_z):
         d_real, d_fake = D(x), D(G_z)
-        return relu(1 - d_real).mean() + relu(1 + d_fake).mean(), d_real, d_fake
-
-    def generator_step(self, D, x, G_z):
-        return -D(G_z).mean()
+        loss_D = relu(1 - d_real).mean() + relu(1 + d_fake).mean()
+        return loss_D, -d_fake.mean(), d_real, d_fake
 
 
 class Relativistic:
     """Compares each real image with a generated one."""
 
-    def discriminator_step(self, D, x, G_z):
+    def __call__(self, D, x, G_z):
         d_real, d_fake = D(x), D(G_z)
-        return softplus(d_fake - d_real).mean(), d_real, d_fake
-
-    def generator_step(self, D, x, G_z):
-        return softplus(D(x).detach() - D(G_z)).mean()
+        loss_D, loss_G = softplus(d_fake - d_real), softplus(d_real - d_fake)
+        return loss_D.mean(), loss_G.mean(), d_real, d_fake
 
 
 class Penalized:
@@ -66,19 +62,18 @@ class Penalized:
 
     def __init__(self, loss, gamma, every):
         self.loss, self.gamma, self.every = loss, gamma, every
-        self.generator_step = loss.generator_step
         self.n_steps = 0
 
-    def discriminator_step(self, D, *images):
-        images = [each.detach().requires_grad_() for each in images]
-        loss, d_real, d_fake = self.loss.discriminator_step(D, *images)
+    def __call__(self, D, *images):
+        loss_D, *others = self.loss(D, *images)
         if self.n_steps % self.every == 0:
-            logits = (d_real + d_fake).sum()
+            images = [each.detach().requires_grad_() for each in images]
+            logits = sum(D(each).sum() for each in images)
             slopes = torch.autograd.grad(logits, images, create_graph=True)
             penalty = sum(slope.square().flatten(1).sum(1).mean() for slope in slopes)
-            loss = loss + self.every * self.gamma / 2 * penalty
+            loss_D = loss_D + self.every * self.gamma / 2 * penalty
         self.n_steps += 1
-        return loss, d_real, d_fake
+        return loss_D, *others
 
 
 def normalised(norm):
@@ -161,6 +156,7 @@ BASE = TrainingSettings(
     max_epochs="auto",
     batch_size=64,
     lr=2e-4,
+    lr_schedule="constant",
     mixed_precision=False,
     callbacks=(),
     device=torch.device("cpu"),

@@ -23,8 +23,7 @@ def test_bce_by_hand(rng):
     real, fake = rng.normal(size=(2, 7))
     p_real, p_fake = 1 / (1 + np.exp(-real)), 1 / (1 + np.exp(-fake))
     D, x, G_z = constant_logits(torch.tensor(real), torch.tensor(fake))
-    loss_D, d_real, d_fake = bce.discriminator_step(D, x, G_z)
-    loss_G = bce.generator_step(D, x, G_z)
+    loss_D, loss_G, d_real, d_fake = bce(D, x, G_z)
     np.testing.assert_allclose(loss_D, -np.mean(np.log(p_real) + np.log(1 - p_fake)))
     np.testing.assert_allclose(loss_G, -np.mean(np.log(p_fake)))
     np.testing.assert_array_equal(d_real, real)
@@ -34,7 +33,8 @@ def test_bce_by_hand(rng):
 def test_bce_generator_loss_does_not_saturate():
     """Where D is sure that an image is generated, the gradient stays close to 1."""
     logit = torch.tensor([-30.0], requires_grad=True)
-    bce.generator_step(*constant_logits(torch.tensor([30.0]), logit)).backward()
+    _, loss_G, _, _ = bce(*constant_logits(torch.tensor([30.0]), logit))
+    loss_G.backward()
     assert -1.001 < logit.grad < -0.999
 
 
@@ -48,17 +48,14 @@ class RelativisticWithR1:
     def __init__(self, gamma=1.0, with_real_logits=True):
         self.gamma, self.with_real_logits = gamma, with_real_logits
 
-    def discriminator_step(self, D, x, G_z):
+    def __call__(self, D, x, G_z):
         x = x.detach().requires_grad_()
         d_real, d_fake = D(x), D(G_z)
         (gradient,) = torch.autograd.grad(d_real.sum(), x, create_graph=True)
         r1 = gradient.square().sum((1, 2, 3)).mean()
-        loss = softplus(d_fake - d_real).mean() + self.gamma / 2 * r1
-        return loss, d_real, d_fake
-
-    def generator_step(self, D, x, G_z):
-        d_real = D(x) if self.with_real_logits else 0
-        return softplus(d_real - D(G_z)).mean()
+        loss_D = softplus(d_fake - d_real).mean() + self.gamma / 2 * r1
+        loss_G = softplus((d_real if self.with_real_logits else 0) - d_fake).mean()
+        return loss_D, loss_G, d_real, d_fake
 
 
 @pytest.fixture
@@ -136,8 +133,7 @@ def test_another_loss_trains(dataset, train, use, changes):
 def test_another_loss_by_hand(dataset, train, use, gamma):
     """One step of both networks, with the batch and codes of the net, in plain torch.
 
-    The step of the generator sees the real images of the batch and the discriminator
-    that has just learned.
+    The generator's gradient comes from the discriminator before its step.
     """
     use(RelativisticWithR1(gamma))
     net, G, D, x, z = one_step(train, dataset)
@@ -147,13 +143,14 @@ def test_another_loss_by_hand(dataset, train, use, gamma):
     )
     G_z = Generator.forward(G, z)
     real = x.clone().requires_grad_()
+    before = copy.deepcopy(D)
     d_real, d_fake = D(real), D(G_z.detach())
     (gradient,) = torch.autograd.grad(d_real.sum(), real, create_graph=True)
     r1 = gradient.square().sum((1, 2, 3)).mean()
     loss_D = softplus(d_fake - d_real).mean() + gamma / 2 * r1
     loss_D.backward()
     adam_D.step()
-    loss_G = softplus(D(x).detach() - D(G_z)).mean()
+    loss_G = softplus(before(x).detach() - before(G_z)).mean()
     adam_G.zero_grad()
     loss_G.backward()
     adam_G.step()

@@ -62,16 +62,14 @@ def test_discriminator_sees_real_and_generated_images(dataset, train):
 
     train(dataset, discriminator=Witness, max_epochs=1)
     seen = seen[1:]  # the first is the check of the contract
-    assert len(seen) == 3 * 3  # real, generated, generated for G; three batches
+    assert len(seen) == 3 * 2  # real, generated; three batches
     real_images = dataset.__getitems__(slice(None)).unsqueeze(0)
-    for real, for_D, for_G in zip(seen[::3], seen[1::3], seen[2::3], strict=True):
+    for real, generated in zip(seen[::2], seen[1::2], strict=True):
         is_real = (real[0].unsqueeze(1) == real_images).flatten(2).all(2).any(1)
         assert is_real.all()
-        is_real = (for_D[0].unsqueeze(1) == real_images).flatten(2).all(2).any(1)
+        is_real = (generated[0].unsqueeze(1) == real_images).flatten(2).all(2).any(1)
         assert not is_real.any()
-        assert torch.equal(for_D[0], for_G[0])
-        # Only G's own step reaches back into G.
-        assert (real[1], for_D[1], for_G[1]) == (False, False, True)
+        assert (real[1], generated[1]) == (False, True)  # G learns from the same pass
 
 
 @pytest.mark.parametrize("latent_prior", ["uniform", "normal"])
@@ -125,6 +123,7 @@ def test_training_by_hand(dataset, train, latent_prior, self_supervision):
     records = []
     for x, z in zip(batches, codes, strict=True):
         G_z = Generator.forward(G, z)
+        before = copy.deepcopy(D)
         d_real, d_fake = D(x), D(G_z.detach())
         loss_D = bce(d_real, ones) + bce(d_fake, zeros)
         loss_R = torch.tensor(0.0)
@@ -136,7 +135,7 @@ def test_training_by_hand(dataset, train, latent_prior, self_supervision):
         adam_D.zero_grad()
         (loss_D + self_supervision * loss_R).backward()
         adam_D.step()
-        loss_G = bce(D(G_z), ones)
+        loss_G = bce(before(G_z), ones)  # of D before its step
         adam_G.zero_grad()
         loss_G.backward()
         adam_G.step()
@@ -385,7 +384,7 @@ def test_own_schedule_replaces_ours(dataset, train):
     np.testing.assert_allclose(rates.rates, 2e-4 * np.array([1, 1, 1, 0.5, 0.5, 0.5]))
 
 
-@pytest.mark.parametrize("lr", [1e10, 1e30])
+@pytest.mark.parametrize("lr", [1e15, 1e30])
 def test_divergence_is_seen_at_once(dataset, train, lr):
     """Networks without batch norm, whose weights soon overflow."""
     with pytest.raises(FloatingPointError, match=r"diverged in epoch \d+: .*nan.*lr="):

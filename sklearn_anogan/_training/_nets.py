@@ -110,15 +110,26 @@ class Net(StoppableNet):
             return nullcontext()
         return torch.autocast(torch.device(self.device).type, torch.bfloat16)
 
-    def descend(self, loss, networks, batch):
-        """One step of the optimizer down the loss, for these networks only."""
-        named = list(chain.from_iterable(map(self._named_parameters, networks)))
-        # Without a gradient, the parameters of the other networks stay as they are.
+    def descend(self, losses, batch):
+        """One step of the optimizer.
+
+        Parameters
+        ----------
+        losses : dict
+            Loss -> the networks that descend this loss, and no other.
+        batch : tensor
+            The images, for callbacks.
+        """
         self.optimizer_.zero_grad()
-        loss.backward(inputs=[p for _, p in named if p.requires_grad])
-        self.notify(
-            "on_grad_computed", named_parameters=named, batch=batch, training=True
-        )
+        for loss, networks in losses.items():
+            named = list(chain.from_iterable(map(self._named_parameters, networks)))
+            # The losses share passes of networks, which have to be kept until the end.
+            loss.backward(
+                inputs=[p for _, p in named if p.requires_grad], retain_graph=True
+            )
+            self.notify(
+                "on_grad_computed", named_parameters=named, batch=batch, training=True
+            )
         self.optimizer_.step()
 
     def _named_parameters(self, network):
@@ -133,7 +144,7 @@ def training(network):
 
 
 class GANNet(Net):
-    """A generator and a discriminator, trained in turn.
+    """A generator and a discriminator, trained against each other.
 
     The generator that is trained is ``learner_``. The net's ``module_`` has the moving
     average of its weights, which draws better images than the weights of any step. The
@@ -239,8 +250,11 @@ class GANNet(Net):
         return self
 
     def train_step(self, x, **fit_params):
-        """One step of D on a real and a generated batch, then one step of G."""
-        loss = ADVERSARIAL_LOSSES[self.adversarial_loss]
+        """One step of D on a real and a generated batch, and of G.
+
+        Both networks step at once, so that D sees each image once.
+        """
+        losses = ADVERSARIAL_LOSSES[self.adversarial_loss]
         G = training(self.learner_)
         training(self.discriminator_)
         x = x.to(self.device)
@@ -248,15 +262,11 @@ class GANNet(Net):
 
         with self.autocast():  # around both, so that weights are cast once
             G_z = G(z)
-            loss_D, d_real, d_fake = loss.discriminator_step(
-                self._discriminate, x, G_z.detach()
-            )
+            loss_D, loss_G, d_real, d_fake = losses(self._discriminate, x, G_z)
         loss_R = self._recognition_loss(x)
         heads = [] if self.recognizer_ is None else [self.recognizer_]
-        total = loss_D + self.self_supervision * loss_R
-        self.descend(total, [self.discriminator_, *heads], x)
-        loss_G = loss.generator_step(self._discriminate, x, G_z)
-        self.descend(loss_G, [G], x)
+        of_D = loss_D + self.self_supervision * loss_R
+        self.descend({of_D: [self.discriminator_, *heads], loss_G: [G]}, x)
         self._update_average()
 
         d_real, d_fake = d_real.sigmoid().mean(), d_fake.sigmoid().mean()
@@ -362,6 +372,6 @@ class EncoderNet(Net):
         with self.autocast():
             G_z = G(E(x))
             loss = encoder_loss(x, G_z.float(), f(x).float(), f(G_z).float())
-        self.descend(loss, [E], x)
+        self.descend({loss: [E]}, x)
         loss = loss.detach()
         return {"loss": loss, "y_pred": G_z.detach(), "records": loss[None]}
