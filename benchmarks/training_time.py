@@ -55,6 +55,15 @@ SHORT_FITS = {"64x64": (1, 3), "128x128x3": (1, 2)}
 #: Defaults of the earlier commit.
 EARLIER_BATCH_SIZE, EARLIER_STEPS = 64, 1500
 
+#: Parts of a fit that grow with the number of epochs.
+OF_TRAINING = {
+    "training",
+    "backward passes",
+    "optimizer and average",
+    "forward passes and losses",
+    "loop, batches, history",
+}
+
 THIS_TREE = Path(__file__).resolve().parents[1]
 
 
@@ -93,7 +102,7 @@ def compare_times(args, name):
     for _ in range(args.repeat):
         earlier = time_earlier(args.earlier, name)
         now = start_child(THIS_TREE, name, "auto", "--rates")
-        pairs.append((*earlier, now["fit"], now["training"]))
+        pairs.append((*earlier, now["training"] + now["rest"], now["training"]))
         rates.append((now["step"], now["rate"], now["rate"] / now["product_rate"]))
     pairs = np.array(pairs)
     earlier, earlier_training, now, now_training = pairs.T
@@ -114,36 +123,43 @@ def parts(shares):
 
 def time_earlier(tree, name):
     """Seconds of the earlier fit, and of the training in it."""
+    found = earlier_parts(tree, name)
+    return found["training"] + found["rest"], found["training"]
+
+
+def earlier_parts(tree, name, *options):
+    """Name of a part of the earlier fit -> seconds; extrapolated where it is long."""
     if name not in SHORT_FITS:
-        found = start_child(tree, name, "auto")
-        return found["fit"], found["training"]
+        return start_child(tree, name, "auto", *options)
     few, more = SHORT_FITS[name]
-    short, longer = (start_child(tree, name, n) for n in (few, more))
+    short, longer = (start_child(tree, name, n, *options) for n in (few, more))
     n = SHAPES[name][0]
     n_epochs = math.ceil(EARLIER_STEPS / ((n - n // 10) // EARLIER_BATCH_SIZE))
-    of_an_epoch = (longer["training"] - short["training"]) / (more - few)
-    training = short["training"] + (n_epochs - few) * of_an_epoch
-    # The rest does not depend on the epochs: its noise must not be extrapolated.
-    rest = np.mean([found["fit"] - found["training"] for found in (short, longer)])
-    return training + rest, training
+    growth = (n_epochs - few) / (more - few)
+    return {
+        part: short[part] + growth * max(longer[part] - short[part], 0)
+        if part in OF_TRAINING
+        # Does not depend on the epochs: its noise must not be extrapolated.
+        else (short[part] + longer[part]) / 2
+        for part in short
+    }
 
 
 def profile_sets(args):
     """Print the third table; return the shares, name of a bar -> part -> share."""
     profiles = {}
     for name in args.sets:
-        n_epochs = max(SHORT_FITS.get(name, [0])) or "auto"
-        suffix = "" if n_epochs == "auto" else f", {n_epochs} epochs only"
-        for bar, tree, epochs in (
-            (f"{name}, earlier{suffix}", args.earlier, n_epochs),
-            (f"{name}, now", THIS_TREE, "auto"),
-        ):
-            found = start_child(tree, name, epochs, "--profile")
-            total = sum(found.values())
-            profiles[bar] = {part: value / total for part, value in found.items()}
-    columns = list(profiles[bar])
-    print("\nShares of the fit's time in percent, under the profiler. With a few")
-    print("epochs only, training has a smaller share than in a whole fit.\n")
+        found = {
+            "earlier": earlier_parts(args.earlier, name, "--profile"),
+            "now": start_child(THIS_TREE, name, "auto", "--profile"),
+        }
+        for when, parts in found.items():
+            total = sum(parts.values())
+            profiles[f"{name}, {when}"] = {
+                part: value / total for part, value in parts.items()
+            }
+    columns = list(next(iter(profiles.values())))
+    print("\nShares of the fit's time in percent, under the profiler.\n")
     print(f"| fit | {' | '.join(columns)} |")
     print("|---" * (len(columns) + 1) + "|")
     for bar, shares in profiles.items():
@@ -203,7 +219,8 @@ def time_fit(detector, X, with_rates):
         steps, last = time_calls(GANNet, "train_step")
     start = time.perf_counter()
     detector.fit(X)
-    found = {"fit": time.perf_counter() - start, "training": sum(loops)}
+    seconds = time.perf_counter() - start
+    found = {"training": sum(loops), "rest": seconds - sum(loops)}
     if with_rates:
         with FlopCounterMode(display=False) as counter:
             train_step(*last["arguments"])  # one step more, after the time was taken

@@ -9,6 +9,8 @@ from skorch.callbacks import Callback
 from torch import nn
 
 from sklearn_anogan import AnoGANDetector, _compat
+from sklearn_anogan._images import TrainingImages, ValueRange, check_images
+from sklearn_anogan._networks import DenseDiscriminator, DenseGenerator
 from sklearn_anogan._training import train_gan
 from sklearn_anogan._training._callbacks import Diversity, _spread
 
@@ -185,6 +187,56 @@ def test_without_callbacks_of_sklearn(monkeypatch):
     assert old.with_callbacks(len) is len
     estimator = old.CallbackSupportMixin()
     assert old.fit_context(estimator, {"estimator": estimator}) is None
+
+
+@pytest.mark.parametrize("seconds, words", [(0, "seconds"), (301, "5 minutes")])
+def test_forecast(dataset, brief_settings, capsys, caplog, monkeypatch, seconds, words):
+    """A training is announced if it is verbose, or if it takes long, by the log."""
+    now = [0.0]
+    monkeypatch.setattr(
+        "sklearn_anogan._training._callbacks.time.perf_counter", lambda: now[0]
+    )
+
+    class Clock(Callback):
+        def on_batch_begin(self, net, **kwargs):
+            now[0] += seconds / 12
+
+    settings = replace(brief_settings, max_epochs=4, callbacks=(Clock(),))
+    with caplog.at_level("INFO", "sklearn_anogan"):
+        net = train_gan(dataset, settings, seed=0, verbose=1)
+        train_gan(dataset, settings, seed=0)
+    n_weights = sum(
+        p.numel()
+        for network in (net.learner_, net.discriminator_)
+        for p in network.parameters()
+    )
+    message = (
+        f"Training the GAN: {n_weights:,} weights, batches of 50 images of 8 x 8 "
+        "pixels, 12 steps in 4 epochs, about "
+    )
+    assert capsys.readouterr().err.count(message) == 1
+    is_long = seconds > 300
+    assert [r.levelname for r in caplog.records] == ["WARNING", "WARNING"] * is_long
+    for record in caplog.records:
+        assert record.getMessage().startswith(message + words)
+        assert "Fewer max_epochs" in record.getMessage()
+
+
+def test_forecast_of_rows(brief_settings, capsys, rng):
+    images = check_images(
+        rng.normal(size=(500, 3)),
+        None,
+        n_features=None,
+        min_samples=2,
+        estimator_name="Detector",
+    )
+    rows = TrainingImages(images, ValueRange.measure(images), "cpu")
+    settings = replace(
+        brief_settings, generator=DenseGenerator, discriminator=DenseDiscriminator
+    )
+    train_gan(rows, settings, seed=0, verbose=1)
+    message = "batches of 50 rows of 3 numbers, 20 steps in 2 epochs"
+    assert message in capsys.readouterr().err
 
 
 def test_progress_bar_shows_the_losses(dataset, brief_settings, capsys):

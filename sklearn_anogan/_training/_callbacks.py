@@ -96,6 +96,8 @@ class Forecast(Callback):
     def on_batch_end(self, net, batch=None, **kwargs):
         if self.n_steps is None:  # told
             return
+        if self.n_steps == 0:
+            self.n_epochs_before = len(net.history) - 1  # of a checkpoint
         self.n_steps += 1
         if self.n_steps not in (_WARM_STEPS, _WARM_STEPS + _TIMED_STEPS):
             return
@@ -109,10 +111,9 @@ class Forecast(Callback):
         self._tell(net, batch, of_a_step)
 
     def _tell(self, net, batch, of_a_step):
-        n_epochs = net.max_epochs - len(net.history) + 1
+        n_epochs = net.max_epochs - self.n_epochs_before
         n_steps = n_epochs * net.n_batches
         seconds = n_steps * of_a_step
-        channels, height, width = batch.shape[1:]
         n_weights = sum(
             p.numel()
             for parameters in net.parameters_of.values()
@@ -120,9 +121,8 @@ class Forecast(Callback):
             if p.requires_grad
         )
         message = (
-            f"Training the {self.name}: {n_weights:,} weights, images of {height} x "
-            f"{width} pixels and {channels} channels, {n_steps} steps of {len(batch)} "
-            f"images in {n_epochs} epochs, about {_in_words(seconds)}."
+            f"Training the {self.name}: {n_weights:,} weights, {_describe(batch)}, "
+            f"{n_steps} steps in {n_epochs} epochs, about {_in_words(seconds)}."
         )
         if self.verbose:
             tqdm.write(message, file=sys.stderr)
@@ -132,6 +132,14 @@ class Forecast(Callback):
                 "less time.",
                 message,
             )
+
+
+def _describe(batch):
+    n, channels, height, width = batch.shape
+    if height == width == 1:
+        return f"batches of {n} rows of {channels} numbers"
+    of_channels = f" and {channels} channels" if channels > 1 else ""
+    return f"batches of {n} images of {height} x {width} pixels{of_channels}"
 
 
 def _in_words(seconds):
