@@ -370,7 +370,8 @@ class Rates(Callback):
 @pytest.mark.parametrize("lr_schedule", ["linear", "constant"])
 def test_learning_rate_of_every_step(dataset, train, encode, lr_schedule):
     """Of two epochs with three steps each."""
-    shares = [1, 5 / 6, 4 / 6, 3 / 6, 2 / 6, 1 / 6] if lr_schedule == "linear" else [1] * 6
+    is_linear = lr_schedule == "linear"
+    shares = [1, 5 / 6, 4 / 6, 3 / 6, 2 / 6, 1 / 6] if is_linear else [1] * 6
     rates = Rates()
     gan = train(dataset, callbacks=[rates], lr_schedule=lr_schedule)
     np.testing.assert_allclose(rates.rates, 2e-4 * np.array(shares))

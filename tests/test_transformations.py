@@ -73,7 +73,7 @@ def test_rotations_of_rows(n_features, n):
 @pytest.mark.parametrize("n", [1, 35, 36, 50])
 @pytest.mark.parametrize("shape", [(2, 8, 8), (3, 4, 9), (5, 1, 1), (1, 2, 1)])
 def test_all_at_once(shape, n):
-    """The same as one by one; each transformation as often, each image at least once."""
+    """As one by one; each transformation as often, each image at least once."""
     x = torch.randn(n, *shape)
     known = transformations(*shape)
     views, t = AllAtOnce(known, *shape, x.device)(x)

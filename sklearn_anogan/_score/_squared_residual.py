@@ -17,7 +17,9 @@ class SquaredResidual(Term):
 
     def weight_in(self, model):
         # The ruler of places compares pixels too, and ranks images better.
-        return super().weight_in(model) * (1.0 if model.ruler is None else _BESIDE_RULER)
+        return super().weight_in(model) * (
+            1.0 if model.ruler is None else _BESIDE_RULER
+        )
 
     def measure(self, batch, learned):
         return smooth(batch.seen.double() - batch.G_z.double()).square().mean((1, 2, 3))

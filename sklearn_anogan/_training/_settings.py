@@ -60,7 +60,9 @@ class TrainingSettings:
     @property
     def decays_lr(self):
         """Whether the learning rate falls to 0; a user's own schedule replaces ours."""
-        unnamed = [each[-1] if isinstance(each, tuple) else each for each in self.callbacks]
+        unnamed = [
+            each[-1] if isinstance(each, tuple) else each for each in self.callbacks
+        ]
         has_own = any(isinstance(each, LRScheduler) for each in unnamed)
         return self.lr_schedule == "linear" and not has_own
 
