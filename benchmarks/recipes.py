@@ -241,7 +241,7 @@ def train(images, recipe, seed, n_steps):
     # A copy, which counts the steps of this training only.
     ADVERSARIAL_LOSSES[recipe] = copy.copy(settings["adversarial_loss"])
     settings["adversarial_loss"] = recipe
-    steps_an_epoch = len(images) // BASE.n_images_of_a_batch(len(images))
+    steps_an_epoch = len(images) // min(BASE.batch_size, len(images))
     settings["max_epochs"] = ceil(n_steps / steps_an_epoch)
     return train_gan(images, replace(BASE, **settings), seed=seed)
 

@@ -101,16 +101,24 @@ def test_auto_epochs(dataset, train, monkeypatch, batch_size, n_epochs, n_steps)
 
 
 @pytest.mark.parametrize(
-    "size, n_epochs",
-    [((1, 1), 400), ((8, 8), 400), ((20, 28), 896), ((32, 1), 1000), ((99, 99), 1000)],
+    "shape, n_epochs",
+    [
+        ((1, 8, 8), 320),
+        ((3, 20, 28), 896),
+        ((1, 32, 1), 1000),
+        ((1, 99, 99), 1000),
+        ((20, 1, 1), 400),  # rows
+        ((36, 1, 1), 576),
+        ((64, 1, 1), 1000),
+    ],
 )
-def test_steps_by_size(brief_settings, size, n_epochs):
+def test_steps_by_shape(brief_settings, shape, n_epochs):
     settings = replace(brief_settings, max_epochs="auto")
-    assert settings.n_epochs(50, *size) == n_epochs  # of one step each
-    assert settings.n_epochs(10**7, *size) == 1
-    assert settings.most_images_of_an_epoch(*size) == 50 * n_epochs
-    assert brief_settings.most_images_of_an_epoch(*size) is None
-    assert brief_settings.n_epochs(50, *size) == 2
+    assert settings.n_epochs(50, shape) == n_epochs  # of one step each
+    assert settings.n_epochs(10**7, shape) == 1
+    assert settings.most_images_of_an_epoch(shape) == 50 * n_epochs
+    assert brief_settings.most_images_of_an_epoch(shape) is None
+    assert brief_settings.n_epochs(50, shape) == 2
 
 
 def test_a_given_number_of_epochs_sees_all_images(dataset, train, monkeypatch):

@@ -319,11 +319,11 @@ def train_encoder(
 
 def _options_of_both_nets(images, settings):
     """Settings that both nets have, by their names in skorch."""
-    size = tuple(images[0].shape[1:])
+    shape = tuple(images[0].shape)
     return {
-        "max_epochs": settings.n_epochs(len(images), *size),
+        "max_epochs": settings.n_epochs(len(images), shape),
         "batch_size": settings.n_images_of_a_batch(len(images)),
-        "most_images": settings.most_images_of_an_epoch(*size),
+        "most_images": settings.most_images_of_an_epoch(shape),
         "lr": settings.lr,
         "decays_lr": settings.decays_lr,
         # One kernel for all weights.

@@ -9,8 +9,10 @@ import torch
 from skorch.callbacks import LRScheduler
 
 #: Steps that ``max_epochs="auto"`` gives each network: so many for each pixel along the
-#: longer side, and the fewest and most.
-_STEPS_OF_A_PIXEL, _FEWEST_STEPS, _MOST_STEPS = 32, 400, 1000
+#: longer side of images, or for each column of rows; the fewest and the most.
+_STEPS_OF_A_PIXEL, _FEWEST_STEPS = 32, 320
+_STEPS_OF_A_COLUMN, _FEWEST_STEPS_OF_ROWS = 16, 400
+_MOST_STEPS = 1000
 
 #: ``n_filters="auto"``: filters for images of up to so many pixels along a side. For
 #: twice the side there are half as many, which costs about the same, but never fewer
@@ -73,28 +75,31 @@ class TrainingSettings:
         longest = max(height, width, _AUTO_SIDE)
         return max(_FEWEST_FILTERS, _AUTO_FILTERS * _AUTO_SIDE // longest)
 
-    def n_epochs(self, n_images, height, width):
-        """Epochs for this number of images of this size."""
+    def n_epochs(self, n_images, chw):
+        """Epochs for this number of images of this shape, (channels, height, width)."""
         if self.max_epochs != "auto":
             return self.max_epochs
-        n_images = min(n_images, self.most_images_of_an_epoch(height, width))
+        n_images = min(n_images, self.most_images_of_an_epoch(chw))
         n_batches = n_images // self.n_images_of_a_batch(n_images)
-        return math.ceil(_auto_steps(height, width) / n_batches)
+        return math.ceil(_auto_steps(*chw) / n_batches)
 
-    def most_images_of_an_epoch(self, height, width):
+    def most_images_of_an_epoch(self, chw):
         """Most images of an epoch; None for all of them.
 
         So many images that an epoch would have more than all steps.
         """
         if self.max_epochs != "auto":
             return None
-        return _auto_steps(height, width) * self.batch_size
+        return _auto_steps(*chw) * self.batch_size
 
     def n_images_of_a_batch(self, n_images):
         """Images in a step, for this number of images."""
         return min(self.batch_size, n_images)
 
 
-def _auto_steps(height, width):
-    steps = _STEPS_OF_A_PIXEL * max(height, width)
-    return min(max(steps, _FEWEST_STEPS), _MOST_STEPS)
+def _auto_steps(n_channels, height, width):
+    if height == width == 1:  # rows
+        steps, fewest = _STEPS_OF_A_COLUMN * n_channels, _FEWEST_STEPS_OF_ROWS
+    else:
+        steps, fewest = _STEPS_OF_A_PIXEL * max(height, width), _FEWEST_STEPS
+    return min(max(steps, fewest), _MOST_STEPS)
