@@ -4,7 +4,7 @@
 
 import os
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import partial
 from math import ceil
 
 import torch
@@ -131,6 +131,7 @@ class Pairs:
         self._search = partial(search_in_blocks, searchers, settings)
         self._workers, self._images, self._index = workers, images, index
         self.codes = self._search(workers, images, index, _codes)["z"]
+        self._distances = None
 
     def __len__(self):
         return len(self._index)
@@ -143,11 +144,15 @@ class Pairs:
         silent = replace(self._workers, verbose=0)
         return self._search(silent, self._images, self._index, answer, codes=self.codes)
 
-    @cached_property
+    @property
     def distances(self):
         """The ruler's distances of all images, see `FrozenNetworks.distances`."""
-        found = self.map(_distances)
-        return found["coarse"], found["fine"]
+        # Not a cached_property: before Python 3.12 its lock is shared by all threads,
+        # and one that waits for workers would keep it.
+        if self._distances is None:
+            found = self.map(_distances)
+            self._distances = found["coarse"], found["fine"]
+        return self._distances
 
     def blocks(self):
         """Yield blocks of images as the networks see them, and of generated images."""
