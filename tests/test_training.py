@@ -107,8 +107,8 @@ def test_auto_epochs(dataset, train, monkeypatch, batch_size, n_epochs, n_steps)
         ((3, 20, 28), 896),
         ((1, 32, 1), 1000),
         ((1, 99, 99), 1000),
-        ((20, 1, 1), 400),  # rows
-        ((36, 1, 1), 576),
+        ((20, 1, 1), 500),  # rows
+        ((36, 1, 1), 864),
         ((64, 1, 1), 1000),
     ],
 )
