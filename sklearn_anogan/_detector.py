@@ -105,7 +105,7 @@ class AnoGANDetector(CallbackSupportMixin, ImageDetectorMixin, BaseEstimator):
         non-saturating for the generator.
 
     max_epochs : int or "auto", default="auto"
-        Passes over the training images. "auto" gives each network 32 steps for each
+        Passes over the training images. "auto" gives each network 24 steps for each
         pixel along the longer side of the images that the networks see, at least 320;
         for plain rows 24 steps for each column, at least 500; and at most 1000 in any
         case. So any number of images takes about as long. With so many images that one

@@ -104,8 +104,8 @@ def test_auto_epochs(dataset, train, monkeypatch, batch_size, n_epochs, n_steps)
     "shape, n_epochs",
     [
         ((1, 8, 8), 320),
-        ((3, 20, 28), 896),
-        ((1, 32, 1), 1000),
+        ((3, 20, 28), 672),
+        ((1, 32, 1), 768),
         ((1, 99, 99), 1000),
         ((20, 1, 1), 500),  # rows
         ((36, 1, 1), 864),

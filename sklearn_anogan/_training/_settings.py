@@ -10,7 +10,7 @@ from skorch.callbacks import LRScheduler
 
 #: Steps that ``max_epochs="auto"`` gives each network: so many for each pixel along the
 #: longer side of images, or for each column of rows; the fewest and the most.
-_STEPS_OF_A_PIXEL, _FEWEST_STEPS = 32, 320
+_STEPS_OF_A_PIXEL, _FEWEST_STEPS = 24, 320
 _STEPS_OF_A_COLUMN, _FEWEST_STEPS_OF_ROWS = 24, 500
 _MOST_STEPS = 1000
 
