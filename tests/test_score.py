@@ -196,12 +196,14 @@ class StubPairs:
         for block in self.differences.split(self.size):
             yield block, torch.zeros_like(block)
 
-    def map(self, answer):
-        return answer(self.differences, None, None, self)
-
-    def distances(self, x):
+    @property
+    def distances(self):
         """As if differences were distances of a ruler."""
-        return x[:, 0, ::2, ::2], x[:, 0]
+        return as_distances(self.differences)
+
+
+def as_distances(x):
+    return x[:, 0, ::2, ::2], x[:, 0]
 
 
 def batch_of(x, G_z=None, distances=None):
@@ -296,7 +298,7 @@ def test_each_held_out_image_deviates_from_the_other_images(rng):
     for i in range(6):
         learned, _ = term.fit(StubPairs(np.delete(distances, i, axis=0)), None)
         x = torch.tensor(distances[[i]])
-        batch = batch_of(x, distances=pairs.distances(x))
+        batch = batch_of(x, distances=as_distances(x))
         np.testing.assert_allclose(values[i], term.measure(batch, learned), rtol=1e-6)
     (value,) = term.fit(StubPairs(distances[:1]), None)[1]
     assert np.isfinite(value)
