@@ -31,7 +31,7 @@ detectors = {
     "LocalOutlierFactor": LocalOutlierFactor(novelty=True, contamination=0.05),
     "OneClassSVM": OneClassSVM(nu=0.05),
     "AnoGANDetector": AnoGANDetector(
-        contamination=0.05, latent_dim=8, max_epochs=100, random_state=0
+        contamination=0.05, latent_dim=8, lr=5e-4, max_epochs=150, random_state=0
     ),
 }
 blobs, _ = make_blobs(
