@@ -44,7 +44,7 @@ search = GridSearchCV(
 if __name__ == "__main__":
     with (
         LocalCluster(
-            n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None
+            n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0"
         ) as cluster,
         Client(cluster),
         joblib.parallel_config("dask"),
