@@ -213,6 +213,9 @@ def time_fit(detector, X, with_rates):
     """Seconds of a fit and of the training in it; if wanted, rates of its steps."""
     loops, _ = time_calls(NeuralNet, "fit_loop")
     if with_rates:
+        # Not at the top: the earlier tree has other modules.
+        from latency import median_seconds
+
         from sklearn_anogan._training._nets import GANNet
 
         train_step = GANNet.train_step
@@ -244,15 +247,6 @@ def time_calls(cls, name):
 
     setattr(cls, name, timed)
     return seconds, last
-
-
-def median_seconds(function, n_times=15):
-    times = []
-    for _ in range(n_times):
-        start = time.perf_counter()
-        function()
-        times.append(time.perf_counter() - start)
-    return np.median(times[5:])
 
 
 def profile_fit(detector, X):

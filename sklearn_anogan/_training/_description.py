@@ -14,6 +14,7 @@ from sklearn.base import clone
 from .. import __version__
 from ._adversarial import ADVERSARIAL_LOSSES
 from ._checkpoints import digest_of_images
+from ._settings import unnamed
 
 #: Settings that are not described by their own values.
 _NOT_PLAIN = {"generator", "discriminator", "callbacks", "device", "max_epochs"}
@@ -42,7 +43,7 @@ def describe_run(images, settings):
     return {name: getattr(settings, name) for name in sorted(names)} | {
         "generator": _name_of(settings.generator),
         "discriminator": _name_of(settings.discriminator),
-        "callbacks": [_name_of(type(_unnamed(each))) for each in settings.callbacks],
+        "callbacks": [_name_of(type(unnamed(each))) for each in settings.callbacks],
         "device": torch.device(settings.device).type,
         "X": f"{len(images)} training images with digest {digest}",
     }
@@ -82,15 +83,11 @@ def check_callbacks(callbacks):
     ValueError
     """
     for callback in callbacks:
-        if not hasattr(_unnamed(callback), "on_train_begin"):
+        if not hasattr(unnamed(callback), "on_train_begin"):
             raise ValueError(
                 "callbacks must hold skorch callbacks, or tuples of a name and a "
                 f"callback, got {callback!r}."
             )
-
-
-def _unnamed(callback):
-    return callback[-1] if isinstance(callback, tuple) else callback
 
 
 def _name_of(cls):

@@ -62,10 +62,8 @@ class TrainingSettings:
     @property
     def decays_lr(self):
         """Whether the learning rate falls to 0; a user's own schedule replaces ours."""
-        unnamed = [
-            each[-1] if isinstance(each, tuple) else each for each in self.callbacks
-        ]
-        has_own = any(isinstance(each, LRScheduler) for each in unnamed)
+        callbacks = map(unnamed, self.callbacks)
+        has_own = any(isinstance(callback, LRScheduler) for callback in callbacks)
         return self.lr_schedule == "linear" and not has_own
 
     def n_filters_for(self, height, width):
@@ -95,6 +93,11 @@ class TrainingSettings:
     def n_images_of_a_batch(self, n_images):
         """Images in a step, for this number of images."""
         return min(self.batch_size, n_images)
+
+
+def unnamed(callback):
+    """A callback that may come as a tuple of its name and itself, as in skorch."""
+    return callback[-1] if isinstance(callback, tuple) else callback
 
 
 def _auto_steps(n_channels, height, width):
