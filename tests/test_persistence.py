@@ -325,7 +325,8 @@ def test_pickle_springs_the_trap_of_execution(fitted, path, tmp_path):
     pickle.loads(path.read_bytes())
     assert (tmp_path / "executed").exists()
     save(fitted, path)
-    with pytest.raises(ValueError, match=r"position 0|invalid literal|stack"):
+    # What is wrong first depends on the first bytes, which are the header's length.
+    with pytest.raises(ValueError):
         pickletools.dis(path.read_bytes(), out=io.StringIO())
 
 
