@@ -245,7 +245,8 @@ def load_table(path):
     return scaler.transform(X_train), scaler.transform(X_test), is_anomaly
 
 
-def load(dataset, folder):
+def load(dataset, folder, seed=0):
+    """Training and test samples; of the digits, half of each class, by the seed."""
     if dataset == "digits":
         digits = load_digits()
         X_train, X_test, y_train, y_test = train_test_split(
@@ -253,7 +254,7 @@ def load(dataset, folder):
             digits.target,
             test_size=0.5,
             stratify=digits.target,
-            random_state=0,
+            random_state=seed,
         )
         return X_train, y_train, X_test, y_test
     if folder is not None:

@@ -58,11 +58,10 @@ for name, ranking in rankings.items():
     print(f"  {name:<33}  {roc_auc_score(new.masks.ravel(), ranking.ravel()):.3f}")
 
 # %%
-# Set the threshold of a mask with healthy scans that the detector has not seen, and the
-# share of their pixels that may be marked.
+# The healthy scans that ``fit`` has held out of the training set the threshold of a mask:
+# this share of their pixels is above.
 
-unseen = make_retina(20, shape, random_state=2)
-threshold = detector.map_threshold(unseen.images, false_positive_rate=0.01)
+threshold = detector.map_threshold(false_positive_rate=0.01)
 found = (maps > threshold)[new.masks].mean()
 mistaken = (maps > threshold)[new.target == 1].mean()
 print(f"\n{found:.0%} of the anomalous pixels are found; of new healthy scans,")

@@ -2,23 +2,35 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """What the detectors of this library have in common as estimators."""
 
+import copy
 from contextlib import contextmanager
 from numbers import Real
 from operator import attrgetter
 
 import numpy as np
+from scipy.stats import cramervonmises_2samp
 from sklearn.base import OutlierMixin
 from sklearn.utils import check_random_state, check_scalar
 from sklearn.utils.validation import check_is_fitted
 
+from ._calibration import (
+    AUTO_CONTAMINATION,
+    conformal_p_values,
+    map_threshold_at,
+    threshold_for_unseen,
+)
+from ._holding_out import FEWEST, check_groups, n_needed
 from ._warnings import warn_user
 
-#: Share of held-out images that ``contamination="auto"`` leaves below the threshold.
-AUTO_CONTAMINATION = 0.05
+#: Probability, for images from the source of `fit`, that `calibrate` tells of a shift.
+_CHANCE_OF_SHIFT = 0.001
 
-#: Images that are held out of the training to calibrate scores: a tenth of X, within
-#: the first two bounds. Fewer than FEW_IMAGES images all train and calibrate.
-LEAST_HELD_OUT, MOST_HELD_OUT, FEW_IMAGES = 10, 1000, 40
+#: Interquartile ranges below the median, where the threshold is one of an image unlike
+#: the rest.
+_FAR = 30
+
+#: Held-out images that false alarms of 5 % need.
+_ENOUGH = round(1 / AUTO_CONTAMINATION) - 1
 
 #: Where the documentation is published.
 DOCUMENTATION = "https://sklearn-anogan.readthedocs.io/en/latest"
@@ -58,15 +70,26 @@ class PartOfModel:
 class ImageDetectorMixin(OutlierMixin):
     """What follows from scores and maps.
 
-    A detector provides `score_samples`, `anomaly_map` and `offset_`. Its `calibration_`
-    is the `Calibration` of the last fit and holds every parameter of the two lists
-    below. Its ``_held_out_scores()`` are the scores of the held-out images, each as if
-    the image were new.
+    A detector provides `score_samples`, `anomaly_map` and `offset_`, and in its
+    `calibration_`, the `Calibration` by the last fit or the last call of `calibrate`,
+    which holds every parameter of the lists below. It also provides
+
+    - ``_check_images(X, reset=False)``, X checked, with a length;
+    - ``_scores_of(images)``, the scores of what that returns;
+    - ``_calibrate(images, index, groups, replaced)``, which measures the images at
+      ``index`` and sets `calibration_` and `offset_`;
+    - ``_held_out_scores()``, scores of the held-out images, each as a new image of the
+      same measurements would have;
+    - ``_by_fold(images)``, what `conformal_p_values` takes;
+    - ``_map_quantiles()``, of the maps of held-out images, or None.
     """
 
     #: Parameters that decide how an image is searched. Scores of held-out images hold
     #: for the values that the parameters had in `fit`.
     _search_parameters = ()
+
+    #: Parameters that decide what a map is like.
+    _map_parameters = ()
 
     #: Parameters that decide what the score is made of. The threshold holds for the
     #: values that the parameters had in `fit`.
@@ -141,6 +164,12 @@ class ImageDetectorMixin(OutlierMixin):
         labels : ndarray of shape (n,), int
             1 for normal images, -1 for anomalies.
 
+        Warns
+        -----
+        UserWarning
+            If `contamination` is "auto", but fewer than 19 groups of images are held
+            out, or fewer than 19 images or groups have been given to `calibrate`.
+
         Examples
         --------
         >>> from sklearn.datasets import load_digits
@@ -152,13 +181,16 @@ class ImageDetectorMixin(OutlierMixin):
         >>> detector.fit(images[:60]).predict(damaged)
         array([-1])
         """
-        return np.where(self.decision_function(X) < 0, -1, 1)
+        is_anomaly = self.decision_function(X) < 0
+        if self.contamination == "auto":
+            self._tell_of_few()
+        return np.where(is_anomaly, -1, 1)
 
     def p_values(self, X):
         """Tell how many normal images look at least as abnormal.
 
-        The conformal p-value [1]_ of an image: among the images held out of the
-        training and the image itself, the share whose score is at most the image's.
+        The conformal p-value [1]_ of an image: among the held-out images and the image
+        itself, the share that looks at least as abnormal as the image.
 
         Parameters
         ----------
@@ -169,6 +201,7 @@ class ImageDetectorMixin(OutlierMixin):
         -------
         p : ndarray of shape (n,), float64
             In [1 / (m + 1), 1] with m images held out; the lower, the more abnormal.
+            If `fit` or `calibrate` was given groups, m is the number of groups.
 
         Raises
         ------
@@ -178,7 +211,8 @@ class ImageDetectorMixin(OutlierMixin):
         Warns
         -----
         UserWarning
-            If `fit` got fewer than 40 images and held none out: then p is too low.
+            If no p-value can be .05 or less, because m is below 19; if `fit` got fewer
+            than 8 images and held none out, so that p is too low.
 
         Notes
         -----
@@ -186,13 +220,22 @@ class ImageDetectorMixin(OutlierMixin):
         a, in the mean over fits. A level a below 1 / (m + 1) marks none. After one fit,
         the share of normal images that is marked varies about a, with a standard
         deviation of sqrt(a (1 - a) / (m + 2)). All this holds for images from the same
-        source as the images of `fit`. For the calibrated score of `AnoGANDetector` it
-        holds nearly, because the same held-out images calibrate the score.
+        source as the images of `fit`, or of `calibrate`, and for images of new groups.
+
+        Each held-out image is compared with the image by scores for which this
+        held-out image has not been used [2]_. The images of a group share the weight
+        of one image [3]_. If many images are tested at once, a limit of the false
+        discoveries among the marked images says more than a limit of false alarms
+        among the normal ones: ``scipy.stats.false_discovery_control(p) <= a``.
 
         References
         ----------
         .. [1] S. Bates, E. Candès, L. Lei, Y. Romano, M. Sesia, "Testing for outliers
            with conformal p-values", 2023. :doi:`10.1214/22-AOS2244`
+        .. [2] R. F. Barber, E. J. Candès, A. Ramdas, R. J. Tibshirani, "Predictive
+           inference with the jackknife+", 2021. :doi:`10.1214/20-AOS1965`
+        .. [3] R. Dunn, L. Wasserman, A. Ramdas, "Distribution-free prediction sets for
+           two-layer hierarchical models", 2023. :doi:`10.1080/01621459.2022.2060112`
 
         Examples
         --------
@@ -203,7 +246,7 @@ class ImageDetectorMixin(OutlierMixin):
         >>> damaged[0, 3:6, 3:6] = 50  # brighter than any digit
         >>> detector = AnoGANDetector(n_filters=8, max_epochs=2, random_state=0)
         >>> p = detector.fit(images[:60]).p_values(damaged)
-        >>> float(p[0]) == 1 / 11  # more abnormal than all 10 images held out
+        >>> float(p[0]) == 1 / 21  # more abnormal than all 20 images held out
         True
         """
         check_is_fitted(self)
@@ -212,17 +255,155 @@ class ImageDetectorMixin(OutlierMixin):
             raise ValueError(
                 "p-values compare images with those searched in fit, but since then "
                 f"{' and '.join(changed)} have been set. Fit again; with memory, that "
-                "takes no training."
+                "takes no training. Or call calibrate with other normal images."
             )
-        held_out = np.sort(self._held_out_scores())
+        weights, name = self.calibration_.weights, type(self).__name__
+        m = round(weights.sum())
         if not self.calibration_.is_held_out:
             warn_user(
-                f"{type(self).__name__} was fitted to fewer than {FEW_IMAGES} images "
-                "and trained on all of them. Unseen normal images look less normal, so "
-                "that p-values are too low."
+                f"{name} was fitted to fewer than {FEWEST} images and trained on all "
+                "of them. Unseen normal images look less normal, so that p-values are "
+                "too low. Call calibrate with other normal images."
             )
-        n_at_most = np.searchsorted(held_out, self.score_samples(X), side="right")
-        return (1 + n_at_most) / (1 + len(held_out))
+        elif m < _ENOUGH:
+            what = "images" if len(weights) == m else "groups of images"
+            warn_user(
+                f"{m} {what} are held out, so that no p-value is below 1/{m + 1}, and "
+                f"p_values(X) <= 0.05 marks none. {name} needs {_ENOUGH} held out for "
+                f"that: fit to at least {n_needed(_ENOUGH)} {what}, or call calibrate "
+                f"with {_ENOUGH} other {what}."
+            )
+        images = self._check_images(X, reset=False)
+        return conformal_p_values(self._by_fold(images), weights)
+
+    def calibrate(self, X, groups=None):
+        """Set threshold and p-values anew, by other normal images, without training.
+
+        For a new camera, light, or batch of material: what counts as usual is learned
+        from X alone, and the networks stay as they are.
+
+        Parameters
+        ----------
+        X : array-like of n images
+            Normal images that `fit` has not seen, from the source of the images to be
+            scored. All of them set the threshold, the p-values, and the scales of
+            scores and maps.
+
+        groups : array-like of shape (n,), default=None
+            Labels of the images' groups, as in `fit`.
+
+        Returns
+        -------
+        self : detector
+
+        Raises
+        ------
+        ValueError, TypeError
+            If X cannot be scored, or `groups` does not fit X.
+
+        Warns
+        -----
+        UserWarning
+            If scores of X differ from those of images held out in `fit` by more than
+            chance, at a level of .001: see `shift_p_value_`.
+
+        Notes
+        -----
+        The test of the shift is that of Anderson [1]_ for two samples. It compares the
+        scores that X has by the calibration of `fit` with those of the images held out
+        in `fit`, or the means over groups. The result is kept as `shift_p_value_`.
+
+        With a number as `contamination`, the threshold is the one that this share of X
+        lies beyond.
+
+        References
+        ----------
+        .. [1] T. W. Anderson, "On the distribution of the two-sample Cramér-von Mises
+           criterion", 1962. :doi:`10.1214/aoms/1177704477`
+
+        Examples
+        --------
+        >>> import warnings
+        >>> from sklearn.datasets import load_digits
+        >>> from sklearn_anogan import AnoGANDetector
+        >>> images = load_digits().images
+        >>> detector = AnoGANDetector(n_filters=8, max_epochs=2, random_state=0)
+        >>> detector = detector.fit(images[:100])
+        >>> dark = images / 2  # by another camera
+        >>> before = detector.predict(dark[200:]) == -1
+        >>> with warnings.catch_warnings():
+        ...     warnings.simplefilter("ignore")  # "... look less normal ..."
+        ...     detector = detector.calibrate(dark[100:200])
+        >>> after = detector.predict(dark[200:]) == -1
+        >>> bool(before.mean() > 0.5), bool(after.mean() < 0.1)
+        (True, True)
+        >>> detector.shift_p_value_ < 0.001
+        True
+        """
+        check_is_fitted(self)
+        self._validate_params()  # some may have been set since `fit`
+        images, name = self._check_images(X, reset=False), type(self).__name__
+        groups = check_groups(groups, len(images), least=1, name=f"{name}.calibrate")
+        of_fit = self.calibration_.of_fit
+        as_fitted = copy.copy(self)
+        vars(as_fitted).update(of_fit.parameters, calibration_=of_fit)
+        before = _means(as_fitted._held_out_scores(), of_fit.groups)
+        now = _means(as_fitted._scores_of(images), groups)
+        with unchanged_on_failure(self):
+            self._calibrate(images, np.arange(len(images)), groups, replaced=of_fit)
+            self.shift_p_value_ = self._tell_of_shift(before, now)
+        return self
+
+    def _tell_of_shift(self, before, now):
+        """The p-value of the test of a shift; NaN where there is nothing to test."""
+        if not self.calibration_.of_fit.is_held_out or min(len(before), len(now)) < 2:
+            return np.nan
+        p = float(cramervonmises_2samp(now, before).pvalue)
+        if p < _CHANCE_OF_SHIFT:
+            direction = "less" if np.median(now) < np.median(before) else "more"
+            warn_user(
+                f"Images of X look {direction} normal than those held out in fit: the "
+                f"median of their scores is {np.median(now):.3g}, and not "
+                f"{np.median(before):.3g} (p = {p:.1g}). Thresholds and p-values are "
+                "those of X now. If X has no new source, look for anomalies in it."
+            )
+        return p
+
+    def _tell_of_few(self):
+        """Warn if too few groups, or images of `calibrate`, have set the threshold.
+
+        A `fit` to few images is silent, as those of scikit-learn's detectors are.
+        """
+        known, m = self.calibration_, round(self.calibration_.weights.sum())
+        has_groups = m < len(known.groups)
+        if (has_groups or known.replaced is not None) and m < _ENOUGH:
+            what = "groups of images" if has_groups else "images"
+            warn_user(
+                f"The threshold rests on {m} {what}: expect false alarms for up to "
+                f"{1 / (m + 1):.1%} of other normal images. For "
+                f"{AUTO_CONTAMINATION:.0%}, it takes {_ENOUGH} {what}."
+            )
+
+    def _set_threshold(self, scores, index):
+        """Set `offset_` by the scores of the images at ``index`` of X.
+
+        With "auto", these are the held-out images. Warn of a threshold that an image
+        unlike the rest has set.
+        """
+        if self.contamination == "auto":
+            self.offset_ = threshold_for_unseen(scores, self.calibration_.weights)
+        else:
+            self.offset_ = float(np.quantile(scores, self.contamination))
+        low, median, high = np.quantile(scores, [0.25, 0.5, 0.75])
+        spread = max(high - low, 0.01 * abs(median))
+        if median - self.offset_ > _FAR * spread:
+            warn_user(
+                f"The threshold, offset_ = {self.offset_:.4g}, lies far below the "
+                f"scores of most images, whose median is {median:.4g}. Image "
+                f"{index[np.argmin(scores)]} of X has set it. Look at that image. If "
+                "it is an anomaly, leave it out. If it is not, X may have too few "
+                "images of its kind, or too many copies of another one."
+            )
 
     def _calibrated_parameters(self):
         """The parameters that what is measured in `fit` holds for."""
@@ -238,17 +419,20 @@ class ImageDetectorMixin(OutlierMixin):
             if not np.array_equal(getattr(self, name), in_fit[name])
         ]
 
-    def map_threshold(self, X, false_positive_rate=0.01):
+    def map_threshold(self, X=None, false_positive_rate=0.01):
         """Find the threshold that makes a mask of an anomaly map.
 
         Parameters
         ----------
-        X : array-like of n images
+        X : array-like of n images, default=None
             Normal images that `fit` has not seen. The maps of training images are
-            smaller, and the threshold would be too low.
+            smaller, and the threshold would be too low. None stands for the images that
+            were held out in `fit`, or the images given to `calibrate`.
 
         false_positive_rate : float in (0, 1), default=0.01
-            Largest share of the pixels of X that lie above the threshold.
+            Largest share of the pixels of normal images that lie above the threshold.
+            The pixels of all images are counted together: a few images may have most of
+            the pixels that are above.
 
         Returns
         -------
@@ -258,7 +442,14 @@ class ImageDetectorMixin(OutlierMixin):
         Raises
         ------
         ValueError, TypeError
-            If `false_positive_rate` is no number between 0 and 1.
+            If `false_positive_rate` is no number between 0 and 1. Without X, if
+            parameters that maps depend on have been set since `fit`, or if the held-out
+            images have no maps.
+
+        Warns
+        -----
+        UserWarning
+            Without X, if `fit` got fewer than 8 images and held none out.
 
         Examples
         --------
@@ -268,7 +459,7 @@ class ImageDetectorMixin(OutlierMixin):
         >>> damaged = images[60:61].copy()
         >>> damaged[0, 3:6, 3:6] = 50  # brighter than any digit
         >>> detector = AnoGANDetector(n_filters=8, max_epochs=2, random_state=0)
-        >>> threshold = detector.fit(images[:60]).map_threshold(images[61:160])
+        >>> threshold = detector.fit(images[:60]).map_threshold()
         >>> mask = detector.anomaly_map(damaged) > threshold
         >>> bool(mask[0, 3:6, 3:6].any())
         True
@@ -281,34 +472,38 @@ class ImageDetectorMixin(OutlierMixin):
             max_val=1,
             include_boundaries="neither",
         )
+        if X is None:
+            return map_threshold_at(self._usual_maps(), false_positive_rate)
         values = np.concatenate([np.ravel(each) for each in self.anomaly_map(X)])
         level = 1 - false_positive_rate
         return float(np.quantile(values, level, method="higher"))
 
+    def _usual_maps(self):
+        """Quantiles of the maps of held-out images, if they hold."""
+        check_is_fitted(self)
+        name = type(self).__name__
+        if changed := self._changed(self._map_parameters):
+            raise ValueError(
+                f"Maps depend on {' and '.join(changed)}, which have been set since "
+                "the held-out images were measured. Pass normal images X, call "
+                "calibrate with them, or fit again."
+            )
+        if (quantiles := self._map_quantiles()) is None:
+            raise ValueError(f"{name} has no maps of rows. Pass normal images X.")
+        if not self.calibration_.is_held_out:
+            warn_user(
+                f"{name} was fitted to fewer than {FEWEST} images and trained on all "
+                "of them. Maps of unseen normal images are higher, so that the "
+                "threshold is too low. Pass other normal images as X."
+            )
+        return quantiles
 
-def hold_out(n):
-    """Places of the images to train on, and of the images to calibrate with.
 
-    They are always the same for a number of images.
-    """
-    if n < FEW_IMAGES:
-        return np.arange(n), np.arange(n)
-    n_held_out = int(np.clip(n // 10, LEAST_HELD_OUT, MOST_HELD_OUT))
-    shuffled = np.random.RandomState(0).permutation(n)
-    return np.sort(shuffled[n_held_out:]), np.sort(shuffled[:n_held_out])
-
-
-def threshold(scores, contamination):
-    """The score that a share ``contamination`` of the images lies below.
-
-    A number is for the images themselves, as in scikit-learn. "auto" is for unseen
-    images. The n sorted scores leave n + 1 gaps, and a new image falls into each gap
-    with the same probability. So the k-th score has an expected share of k / (n + 1)
-    of new images below it (Weibull 1939).
-    """
-    if contamination == "auto":
-        return float(np.quantile(scores, AUTO_CONTAMINATION, method="weibull"))
-    return float(np.quantile(scores, contamination))
+def _means(scores, groups):
+    """The mean score of each group; the scores themselves if there are no groups."""
+    if groups is None:
+        return scores
+    return np.bincount(groups, scores) / np.bincount(groups)
 
 
 def own_random_state(random_state):

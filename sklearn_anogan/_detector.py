@@ -19,18 +19,17 @@ from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ._base import (
-    MOST_HELD_OUT,
     ImageDetectorMixin,
     PartOfModel,
-    hold_out,
     own_random_state,
-    threshold,
     unchanged_on_failure,
 )
-from ._calibration import Calibration
+from ._calibration import Calibration, folds_of
 from ._compat import CallbackSupportMixin, fit_context, with_callbacks
+from ._copies import tell_of_copies
 from ._devices import resolve_devices
 from ._findings import find_all, in_layout, make_finders, need_search
+from ._holding_out import MOST_HELD_OUT, check_groups, hold_out
 from ._images import (
     TrainingImages,
     ValueRange,
@@ -206,8 +205,9 @@ class AnoGANDetector(CallbackSupportMixin, ImageDetectorMixin, BaseEstimator):
     contamination : "auto" or float in (0, 0.5], default="auto"
         Share of the images of `fit` that lie beyond the threshold of `predict`. With
         more than 1000 images, a sample of 1000 decides. "auto" takes all images as
-        normal and allows for 5 % false alarms among images held out of the training.
-        For another share of false alarms, compare `p_values` with that share.
+        normal and allows for 5 % false alarms among unseen normal images, judged by
+        the images held out of the training. For another share of false alarms, compare
+        `p_values` with that share.
 
     warm_start : bool, default=False
         Whether `fit` goes on with the networks of the last call instead of new ones.
@@ -263,6 +263,11 @@ class AnoGANDetector(CallbackSupportMixin, ImageDetectorMixin, BaseEstimator):
     offset_ : float
         Threshold on the raw scores: ``decision_function = score_samples - offset_``.
 
+    shift_p_value_ : float
+        How likely scores as different as those of the images given to `calibrate` are,
+        if the images come from the source of `fit`. NaN if `fit` held no images out.
+        Only after `calibrate`.
+
     model_ : object
         All that the training has learned, in one frozen record: the networks above, the
         ruler of places, the layout and the value range of the training images, the
@@ -301,8 +306,8 @@ class AnoGANDetector(CallbackSupportMixin, ImageDetectorMixin, BaseEstimator):
     images for each channel, or for each feature of plain rows. ``uint8`` images have
     the range 0 to 255. Values beyond the range are not clipped.
 
-    A tenth of the images of `fit`, at least 10 and at most 1000, are held out of the
-    training. They calibrate the scores. Fewer than 40 images all train and calibrate.
+    Some images of `fit` are held out of the training, to calibrate the scores: RULE.
+    Fewer than 8 images all train and calibrate.
 
     The score of an image does not depend on the images that are scored with it. All
     images have the same candidates to start from, and each is searched on its own.
@@ -500,7 +505,7 @@ class AnoGANDetector(CallbackSupportMixin, ImageDetectorMixin, BaseEstimator):
 
     @with_callbacks
     @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y=None):
+    def fit(self, X, y=None, groups=None):
         """Train the networks on normal images and set the threshold.
 
         A call that fails leaves the detector as it was; checkpoints stay.
@@ -513,6 +518,13 @@ class AnoGANDetector(CallbackSupportMixin, ImageDetectorMixin, BaseEstimator):
         y : Ignored
             Present for scikit-learn's conventions.
 
+        groups : array-like of shape (n,), default=None
+            A label for each image: the patient, part or video that the image shows.
+            Images of one group are never on both sides of the split between training
+            and held-out images, and a held-out group counts as one image. So thresholds
+            and p-values hold for new patients, parts or videos. At least two groups;
+            with 57 of them, p-values of .05 become possible.
+
         Returns
         -------
         self : AnoGANDetector
@@ -521,8 +533,9 @@ class AnoGANDetector(CallbackSupportMixin, ImageDetectorMixin, BaseEstimator):
         ------
         ValueError
             If X holds NaN or infinity, images of different shapes or of another shape
-            than `image_shape`, fewer than two images, or only one constant; if a
-            parameter, the device, a network class or a checkpoint cannot be used.
+            than `image_shape`, fewer than two images, or only one constant; if `groups`
+            has not a label for each image, or only one label; if a parameter, the
+            device, a network class or a checkpoint cannot be used.
         FloatingPointError
             If training diverged, or a network answers with NaN or infinity.
         MemoryError
@@ -537,6 +550,10 @@ class AnoGANDetector(CallbackSupportMixin, ImageDetectorMixin, BaseEstimator):
             If the generator has collapsed, the losses have exploded, the discriminator
             has won, or the images are too few for networks of this width. The detector
             can be used, but look at `sample` and `history_` before you trust it.
+        UserWarning
+            If most held-out images have near-copies among the training images, so that
+            false alarms will be more than promised; if a single image unlike the rest
+            has set the threshold.
 
         Examples
         --------
@@ -551,7 +568,7 @@ class AnoGANDetector(CallbackSupportMixin, ImageDetectorMixin, BaseEstimator):
         of_fit = {"estimator": self, "X": X, "y": y}
         context = fit_context(self, of_fit)
         with unchanged_on_failure(self):
-            self._fit(X, context and partial(Reports, context, of_fit))
+            self._fit(X, groups, context and partial(Reports, context, of_fit))
             for problem in self.model_.problems:
                 warn_user(problem, ConvergenceWarning)
         if context:
@@ -560,29 +577,33 @@ class AnoGANDetector(CallbackSupportMixin, ImageDetectorMixin, BaseEstimator):
             )
         return self
 
-    def _fit(self, X, make_report):
+    def _fit(self, X, groups, make_report):
         effective_n_jobs(self.n_jobs)  # fails now rather than after the training
         device, *_ = resolve_devices(self.device)
         start = self.model_ if self.warm_start and hasattr(self, "model_") else None
         images = self._check_images(X, reset=True)
+        groups = check_groups(groups, len(images), least=2, name="AnoGANDetector.fit")
         value_range = ValueRange.measure(images)
         if start is not None:
             self._check_start(start, images.layout)
             value_range = start.value_range
-        training, held_out = hold_out(len(images))
+        training, held_out = hold_out(len(images), groups)
         shape = images.layout.chw[1:]
         if self.network_side is not None:
             shape = within(*shape, self.network_side)
+        as_seen = partial(TrainingImages, images, value_range, device, size=shape)
+        trained_on = as_seen(training).keep_if_small()
+        if images.layout.has_places and len(held_out) < len(images):
+            tell_of_copies(as_seen(held_out), trained_on)
 
         def report(name, as_model):
-            return make_report(
-                name, lambda net: self._snapshot(as_model(net), images, held_out)
-            )
+            def snapshot(net):
+                return self._snapshot(as_model(net), images, held_out, groups)
+
+            return make_report(name, snapshot)
 
         model = TrainingRun(
-            TrainingImages(
-                images, value_range, device, training, shape
-            ).keep_if_small(),
+            trained_on,
             self._training_settings(images.layout, device),
             seed=int(own_random_state(self.random_state).randint(2**31 - 1)),
             ruler=learn_ruler(images, value_range, training),
@@ -596,7 +617,8 @@ class AnoGANDetector(CallbackSupportMixin, ImageDetectorMixin, BaseEstimator):
         if start is not None:
             model = model.continued_from(start)
         self._adopt(model)
-        self._calibrate(images, held_out)
+        self._calibrate(images, held_out, groups)
+        vars(self).pop("shift_p_value_", None)
 
     def _training_settings(self, layout, device):
         generator, discriminator = BUILT_IN[layout.kind]
@@ -624,39 +646,72 @@ class AnoGANDetector(CallbackSupportMixin, ImageDetectorMixin, BaseEstimator):
         self.model_, self._searchers = model, Searchers(model)
 
     @torch.inference_mode(False)
-    def _calibrate(self, images, held_out):
-        """Search the held-out images once, fit the terms, and set the threshold."""
-        pairs = Pairs(*self._search(), images, held_out)
+    def _calibrate(self, images, held_out, groups=None, replaced=None):
+        """Search the held-out images once, fit the terms, and set the threshold.
+
+        Parameters
+        ----------
+        images : Images
+        held_out : ndarray of shape (m,)
+            Which of the images.
+        groups : ndarray of shape (n,) or None
+            Number of each image's group.
+        replaced : Calibration or None
+            Of `fit`, if these images have not been given to `fit`.
+        """
+        of_held_out = held_out if groups is None else groups[held_out]
+        numbers = np.unique(of_held_out, return_inverse=True)[1]
+        pairs = Pairs(*self._search(), images, held_out, numbers)
         fitted = {
             term.name: term.fit(pairs, self.model_)
             for term in defined_terms(self.model_)
         }
         self.calibration_ = Calibration(
             held_out={name: values for name, (_, values) in fitted.items()},
-            is_held_out=len(held_out) < len(images),
+            groups=numbers,
+            is_held_out=replaced is not None or len(held_out) < len(images),
             parameters=self._calibrated_parameters(),
             learned={name: learned for name, (learned, _) in fitted.items()},
+            replaced=replaced,
         )
         if self.contamination == "auto":
-            scores = self._held_out_scores()
+            self._set_threshold(self._held_out_scores(), held_out)
         else:
             of_all = self.model_.sample_of(len(images), MOST_HELD_OUT)
-            scores = self._scores(self._find(images, "terms", index=of_all)["terms"])
-        self.offset_ = threshold(scores, self.contamination)
+            self._set_threshold(self._scores_of(images, of_all), of_all)
 
     def _held_out_scores(self):
+        return self._scores(self.calibration_.held_out)
+
+    def _scores_of(self, images, index=None):
+        return self._scores(self._find(images, "terms", index=index)["terms"])
+
+    def _scores(self, values, reference=None):
+        """Scores of images from the values of their terms, name -> (n,).
+
+        ``reference`` has the values of normal images, None of all that are held out.
+        """
         join, terms = self._join_and_terms()
-        return -join.loss_of_held_out(
-            self.calibration_.held_out, terms, self.model_, **self._join_parameters()
+        reference = self.calibration_.held_out if reference is None else reference
+        return -join.loss(
+            values, reference, terms, self.model_, **self._join_parameters()
         )
 
-    def _scores(self, values):
-        """Scores of images from the values of their terms, name -> (n,)."""
-        join, terms = self._join_and_terms()
+    def _by_fold(self, images):
+        values = self._find(images, "terms")["terms"]
         held_out = self.calibration_.held_out
-        return -join.loss(
-            values, held_out, terms, self.model_, **self._join_parameters()
-        )
+        folds = folds_of(self.calibration_.groups)
+        for is_in_fold in folds:
+            is_left = ~is_in_fold if len(folds) > 1 else is_in_fold
+            reference = {name: each[is_left] for name, each in held_out.items()}
+            own = {name: each[is_in_fold] for name, each in held_out.items()}
+            scores = (self._scores(each, reference) for each in (own, values))
+            yield is_in_fold, *scores
+
+    def _map_quantiles(self):
+        learned = self.calibration_.learned
+        term = "largest_residual" if self.model_.ruler is None else "largest_deviation"
+        return learned[term]["map_quantiles"]
 
     def _join_and_terms(self):
         """How the terms of the score are joined, and which terms these are."""
@@ -673,16 +728,22 @@ class AnoGANDetector(CallbackSupportMixin, ImageDetectorMixin, BaseEstimator):
         }
 
     @property
+    def _map_parameters(self):
+        """The ruler's maps need no search."""
+        is_by_ruler = hasattr(self, "model_") and self.model_.ruler is not None
+        return () if is_by_ruler else self._search_parameters
+
+    @property
     def _threshold_parameters(self):
         return ("anomaly_score", *JOINS[self.anomaly_score].parameters)
 
-    def _snapshot(self, model, images, held_out):
+    def _snapshot(self, model, images, held_out, groups):
         """The fitted attributes as they would be if training ended now."""
         other = copy.copy(self)
         if model.encoder is None:
             other.inversion = "search"
         other._adopt(model)
-        other._calibrate(images, held_out)
+        other._calibrate(images, held_out, groups)
         return vars(other)
 
     def score_samples(self, X):
@@ -721,8 +782,7 @@ class AnoGANDetector(CallbackSupportMixin, ImageDetectorMixin, BaseEstimator):
         >>> detector.fit(images[:60]).score_samples(X).argsort()  # most abnormal first
         array([1, 0])
         """
-        images = self._check_images(X, reset=False)
-        return self._scores(self._find(images, "terms")["terms"])
+        return self._scores_of(self._check_images(X, reset=False))
 
     def score_terms(self, X):
         """Compute the terms that the score is made of.
@@ -1138,8 +1198,8 @@ def restore(detector, plain, tensors, parameters, classes):
         With `n_features_in_`.
     plain, tensors
         Of `to_plain`.
-    parameters : dict
-        Parameters of the fit, see `Calibration`.
+    parameters : list of dict
+        Of `Calibration.from_plain`.
     classes : dict
         See `Model.from_plain`.
 
@@ -1151,7 +1211,8 @@ def restore(detector, plain, tensors, parameters, classes):
     detector._validate_params()
     model = Model.from_plain(plain["model"], tensors, classes)
     expect("features", detector.n_features_in_, prod(model.layout.chw))
-    expect("parameters of fit", {*parameters}, {*detector._calibrated_parameters()})
+    for each in parameters:
+        expect("parameters of fit", {*each}, {*detector._calibrated_parameters()})
     names = list(map(str, plain["calibration"]["names"]))
     if unknown := {*names} - {*TERMS}:
         raise UnknownNameError(
@@ -1164,6 +1225,8 @@ def restore(detector, plain, tensors, parameters, classes):
     expect("terms that cannot be measured", {*names} - defined, set())
     detector._adopt(model)
     shapes = {name: TERMS[name].shapes(model) for name in names}
+    if "replaced" in plain["calibration"]:
+        expect("terms of fit", plain["calibration"]["replaced"]["names"], names)
     detector.calibration_ = Calibration.from_plain(
         plain["calibration"], tensors, parameters, shapes
     )

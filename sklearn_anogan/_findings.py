@@ -31,7 +31,7 @@ def make_finders(model, learned, layout, terms):
     residual_maps = partial(
         residual_map,
         scale=learned["largest_residual"]["scale"],
-        units=value_range.half_width,
+        value_range=value_range,
         layout=layout,
     )
     maps = partial(_renamed, residual_maps)

@@ -3,6 +3,7 @@
 """Any outlier detector on the patches of large images."""
 
 from itertools import groupby, islice
+from math import ceil, prod
 from numbers import Integral, Real
 
 import numpy as np
@@ -19,20 +20,15 @@ from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import (
     assert_all_finite,
     check_is_fitted,
+    has_fit_parameter,
     validate_data,
 )
 from tqdm import tqdm
 
-from ._base import (
-    MOST_HELD_OUT,
-    ImageDetectorMixin,
-    hold_out,
-    own_random_state,
-    threshold,
-    unchanged_on_failure,
-)
-from ._calibration import Calibration
+from ._base import ImageDetectorMixin, own_random_state, unchanged_on_failure
+from ._calibration import PIXEL_SHARES, Calibration, quantiles_of_maps
 from ._detector import AnoGANDetector
+from ._holding_out import MOST_HELD_OUT, check_groups, hold_out
 from ._plain import count, expect
 
 __all__ = ["PatchDetector"]
@@ -42,6 +38,9 @@ _WITH_MAPS, _WITHOUT_MAPS = 128, 32
 
 #: Numbers in the patches that are scored at once.
 _BLOCK_VALUES = 2**20
+
+#: Pixels of the maps of held-out images that thresholds of maps are learned from.
+_MOST_PIXELS = 2**24
 
 
 class PatchDetector(ImageDetectorMixin, MetaEstimatorMixin, BaseEstimator):
@@ -92,9 +91,10 @@ class PatchDetector(ImageDetectorMixin, MetaEstimatorMixin, BaseEstimator):
     contamination : "auto" or float in (0, 0.5], default="auto"
         Share of the images of `fit` that lie beyond the threshold of `predict`; of
         more than 1000 images, a sample of 1000 is scored for this. "auto" takes the
-        images as normal and allows for 5 % false alarms. The threshold then comes from
-        held-out images, a tenth of all and at least 10, from which no patches are drawn
-        for training. Fewer than 40 images all serve for both.
+        images as normal and allows for 5 % false alarms among unseen normal images.
+        The threshold then comes from held-out images, from which no patches are drawn
+        for training: as many as an :class:`AnoGANDetector` holds out. Fewer than 8
+        images all serve for both.
 
     verbose : int, default=0
         With 1, scoring shows a progress bar. `detector` has a parameter of its own.
@@ -115,6 +115,11 @@ class PatchDetector(ImageDetectorMixin, MetaEstimatorMixin, BaseEstimator):
 
     offset_ : float
         Threshold on the raw scores: ``decision_function = score_samples - offset_``.
+
+    shift_p_value_ : float
+        How likely scores as different as those of the images given to `calibrate` are,
+        if the images come from the source of `fit`. NaN if `fit` held no images out.
+        Only after `calibrate`.
 
     calibration_ : object
         Scores of the held-out images, and the parameters that they were scored with.
@@ -170,6 +175,8 @@ class PatchDetector(ImageDetectorMixin, MetaEstimatorMixin, BaseEstimator):
 
     _search_parameters = ("patch_shape", "stride", "aggregation", "downsampling")
 
+    _map_parameters = ("patch_shape", "stride", "downsampling")
+
     _threshold_parameters = ("patch_shape", "aggregation", "downsampling")
 
     _parameter_constraints = {  # noqa: RUF012 (scikit-learn's own form)
@@ -214,7 +221,7 @@ class PatchDetector(ImageDetectorMixin, MetaEstimatorMixin, BaseEstimator):
         self.random_state = random_state
 
     @_fit_context(prefer_skip_nested_validation=False)
-    def fit(self, X, y=None):
+    def fit(self, X, y=None, groups=None):
         """Fit the detector to patches of normal images and set the threshold.
 
         A call that fails leaves everything as it was.
@@ -227,6 +234,14 @@ class PatchDetector(ImageDetectorMixin, MetaEstimatorMixin, BaseEstimator):
         y : Ignored
             Present for scikit-learn's conventions.
 
+        groups : array-like of shape (n,), default=None
+            A label for each image: the patient, part or video that the image shows.
+            Images of one group are never on both sides of the split between training
+            and held-out images, and a held-out group counts as one image. At least two
+            groups. A detector whose `fit` takes `groups`, such as
+            :class:`AnoGANDetector`, is told which patches are of one image or group in
+            any case.
+
         Returns
         -------
         self : PatchDetector
@@ -235,7 +250,8 @@ class PatchDetector(ImageDetectorMixin, MetaEstimatorMixin, BaseEstimator):
         ------
         ValueError, TypeError
             If X holds no images, images smaller than a patch, images of different
-            numbers of channels, or NaN or infinity where a patch was drawn; if
+            numbers of channels, or NaN or infinity where a patch was drawn; if `groups`
+            has not a label for each image, or only one label; if
             `patch_shape` or `stride` are no sizes, or there would be gaps between the
             patches. Errors of the detector are passed on.
 
@@ -250,25 +266,26 @@ class PatchDetector(ImageDetectorMixin, MetaEstimatorMixin, BaseEstimator):
         64
         """
         with unchanged_on_failure(self):
-            return self._fit(X)
+            return self._fit(X, groups)
 
-    def _fit(self, X):
+    def _fit(self, X, groups):
         rng = own_random_state(self.random_state)
         detector = AnoGANDetector() if self.detector is None else clone(self.detector)
         has_maps = hasattr(detector, "anomaly_map")
         images = self._check_images(X, reset=True, has_maps=has_maps)
-        training, held_out = hold_out(len(images))
+        groups = check_groups(groups, len(images), least=2, name="PatchDetector.fit")
+        training, held_out = hold_out(len(images), groups)
         of_patches = {"random_state": int(rng.randint(2**31 - 1))}
         if isinstance(images, _Images):
             self.n_channels_ = images.n_channels
             patch_shape, _ = self._sizes()
             small = tuple(side // self.downsampling for side in patch_shape)
             of_patches["image_shape"] = (*small, self.n_channels_)
-            rows = _draw_patches(
+            rows, numbers = _draw_patches(
                 images, training, patch_shape, self.downsampling, self.n_patches, rng
             )
         else:
-            rows = images[training]
+            rows, numbers = images[training], training
         detector.set_params(
             **{
                 name: of_patches[name.split("__")[-1]]
@@ -276,18 +293,44 @@ class PatchDetector(ImageDetectorMixin, MetaEstimatorMixin, BaseEstimator):
                 if name.split("__")[-1] in of_patches and value is None
             }
         )
-        self.detector_ = detector.fit(rows)
-        scores = self._score(images, held_out)
+        # Patches of one image overlap: a detector has to hold out all or none of them.
+        of_rows = numbers if groups is None else groups[numbers]
+        is_told = has_fit_parameter(detector, "groups") and len(np.unique(of_rows)) > 1
+        self.detector_ = detector.fit(rows, **({"groups": of_rows} if is_told else {}))
+        self._calibrate(images, held_out, groups, rng=rng)
+        vars(self).pop("shift_p_value_", None)
+        return self
+
+    def _calibrate(self, images, held_out, groups=None, replaced=None, rng=None):
+        """Score the held-out images, and set the threshold."""
+        of_held_out = held_out if groups is None else groups[held_out]
+        scores, learned = self._score_and_quantiles(images, held_out)
         self.calibration_ = Calibration(
             held_out={"score": scores},
-            is_held_out=len(held_out) < len(images),
+            groups=np.unique(of_held_out, return_inverse=True)[1],
+            is_held_out=replaced is not None or len(held_out) < len(images),
             parameters=self._calibrated_parameters(),
+            learned={"score": learned},
+            replaced=replaced,
         )
+        index = held_out
         if self.contamination != "auto":
-            of_all = rng.permutation(len(images))[:MOST_HELD_OUT]
-            scores = self._score(images, of_all)
-        self.offset_ = threshold(scores, self.contamination)
-        return self
+            rng = own_random_state(self.random_state) if rng is None else rng
+            index = rng.permutation(len(images))[:MOST_HELD_OUT]
+            scores = self._scores_of(images, index)
+        self._set_threshold(scores, index)
+
+    def _score_and_quantiles(self, images, index):
+        """Scores of the images at ``index``, and what is learned of their maps."""
+        if not isinstance(images, _Images):
+            return self._scores_of(images, index), {}
+        step = ceil(sum(prod(images.shape(i)[:2]) for i in index) / _MOST_PIXELS)
+        scores, pixels = [], []
+        for _, one in self._maps(images, index):
+            scores.append(self._score_of(one))
+            pixels.append(one.ravel()[::step].copy())
+        quantiles = quantiles_of_maps(np.concatenate(pixels))
+        return np.array(scores), {"map_quantiles": quantiles}
 
     def score_samples(self, X):
         """Score images by their maps, see `aggregation`; rows by the detector.
@@ -325,8 +368,7 @@ class PatchDetector(ImageDetectorMixin, MetaEstimatorMixin, BaseEstimator):
         """
         check_is_fitted(self)
         self._validate_params()  # some may have been set since `fit`
-        images = self._check_images(X, reset=False)
-        return self._score(images, np.arange(len(images)))
+        return self._scores_of(self._check_images(X, reset=False))
 
     def anomaly_map(self, X):
         """Show where images are anomalous.
@@ -399,7 +441,7 @@ class PatchDetector(ImageDetectorMixin, MetaEstimatorMixin, BaseEstimator):
         images = self._check_images(X, reset=False)
         if not isinstance(images, _Images):
             maps = self.detector_.anomaly_map(images)
-            return Bunch(scores=self._score(images, slice(None)), maps=maps)
+            return Bunch(scores=self._scores_of(images), maps=maps)
         maps = self.anomaly_map(X)
         return Bunch(scores=np.array([*map(self._score_of, maps)]), maps=maps)
 
@@ -429,8 +471,9 @@ class PatchDetector(ImageDetectorMixin, MetaEstimatorMixin, BaseEstimator):
                 stitched.add(corner, patch_map, self.downsampling)
             yield i, stitched.blended()
 
-    def _score(self, images, index):
-        """Scores of the images at ``index``."""
+    def _scores_of(self, images, index=None):
+        """Scores of the images at ``index``; None for all."""
+        index = np.arange(len(images)) if index is None else index
         if not isinstance(images, _Images):
             rows = images[index]
             return np.asarray(self.detector_.score_samples(rows), dtype=np.float64)
@@ -438,6 +481,13 @@ class PatchDetector(ImageDetectorMixin, MetaEstimatorMixin, BaseEstimator):
 
     def _held_out_scores(self):
         return self.calibration_.held_out["score"]
+
+    def _by_fold(self, images):
+        held_out = self._held_out_scores()
+        yield np.full(len(held_out), True), held_out, self._scores_of(images)
+
+    def _map_quantiles(self):
+        return self.calibration_.learned["score"].get("map_quantiles")
 
     def _answers(self, images, index, method):
         """Blocks of places (image, top, left), with the detector's answers for them."""
@@ -580,8 +630,8 @@ def restore(detector, plain, tensors, parameters, inner):
     detector : PatchDetector
     plain, tensors
         Of `to_plain`.
-    parameters : dict
-        Parameters of the fit, see `Calibration`.
+    parameters : list of dict
+        Of `Calibration.from_plain`.
     inner : detector
         Fitted to the patches.
 
@@ -591,13 +641,16 @@ def restore(detector, plain, tensors, parameters, inner):
         Of any kind, if the plain form does not fit together.
     """
     detector._validate_params()
-    expect("parameters of fit", {*parameters}, {*detector._calibrated_parameters()})
+    for each in parameters:
+        expect("parameters of fit", {*each}, {*detector._calibrated_parameters()})
+    of_maps = {}
     if "n_channels_" in plain:
+        of_maps = {"map_quantiles": PIXEL_SHARES.shape}
         detector.n_channels_ = count(plain["n_channels_"])
         detector.patch_shape_ = _pair([*map(count, plain["patch_shape_"])], "its patch")
     detector.detector_ = inner
     detector.calibration_ = Calibration.from_plain(
-        plain["calibration"], tensors, parameters, {"score": {}}
+        plain["calibration"], tensors, parameters, {"score": of_maps}
     )
 
 
@@ -682,13 +735,22 @@ def _on_cpu(X):
 
 
 def _draw_patches(images, index, patch_shape, downsampling, n_patches, rng):
-    """Patches at random places of the images, as rows (n, n_values)."""
+    """Patches at random places of the images.
+
+    Returns
+    -------
+    rows : ndarray of shape (n, n_values)
+    numbers : ndarray of shape (n,)
+        Of the images.
+    """
     small = [side // downsampling for side in patch_shape]
     free = np.array([images.shape(i)[:2] for i in index]) - patch_shape + 1
     n_places = free.prod(axis=1)
     takes_all = n_places.sum() <= n_patches
     n_patches = min(n_patches, n_places.sum())
     counts = rng.multinomial(n_patches, n_places / n_places.sum())
+    if takes_all:
+        counts = n_places
     dtype = (
         _dtype_of_means(images.patch_dtype) if downsampling > 1 else images.patch_dtype
     )
@@ -704,7 +766,7 @@ def _draw_patches(images, index, patch_shape, downsampling, n_patches, rng):
             images.check_finite(patch, [i])
             patches[drawn] = _shrink(patch, downsampling)[0]
             drawn += 1
-    return patches.reshape(n_patches, -1)
+    return patches.reshape(n_patches, -1), np.repeat(index, counts)
 
 
 def _shrink(patches, factor):

@@ -6,7 +6,7 @@ import sys
 import warnings
 
 #: Packages whose frames are not the user's code.
-_LIBRARIES = ("sklearn_anogan", "sklearn", "skorch", "joblib")
+_LIBRARIES = ("sklearn_anogan", "sklearn", "skorch", "joblib", "torch")
 
 
 def warn_user(message, category=UserWarning):

@@ -31,7 +31,7 @@ from ._plain import count, expect, number, take_under
 __all__ = ["load", "save"]
 
 #: Counts up when what a file holds changes its meaning.
-_FORMAT = 3
+_FORMAT = 4
 
 #: Names in the metadata of safetensors.
 _TEXT, _DIGEST = "sklearn_anogan", "sha256"
@@ -236,11 +236,16 @@ def _describe(detector):
     described = {
         "class": type(detector).__name__,
         "parameters": _encode_each(detector.get_params(deep=False)),
-        "parameters_of_fit": _encode_each(detector.calibration_.parameters),
+        "parameters_of_fit": [
+            _encode_each(each.parameters) for each in detector.calibration_.all
+        ],
         "offset_": float(detector.offset_),
     }
     if hasattr(detector, "n_features_in_"):
         described["n_features_in_"] = int(detector.n_features_in_)
+    if hasattr(detector, "shift_p_value_"):
+        p = detector.shift_p_value_
+        described["shift_p_value_"] = None if np.isnan(p) else p
     if hasattr(detector, "feature_names_in_"):
         described["feature_names_in_"] = list(map(str, detector.feature_names_in_))
     if isinstance(detector, AnoGANDetector):
@@ -265,7 +270,10 @@ def _restore(described, tensors, given):
         names = np.array(list(map(str, described["feature_names_in_"])), dtype=object)
         expect("names of features", names.shape, (detector.n_features_in_,))
         detector.feature_names_in_ = names
-    parameters = _decode_each(described["parameters_of_fit"], given)
+    if "shift_p_value_" in described:
+        p = described["shift_p_value_"]
+        detector.shift_p_value_ = np.nan if p is None else number(p)
+    parameters = [_decode_each(e, given) for e in described["parameters_of_fit"]]
     of_detector = detector, described["learned"], tensors, parameters
     if cls is AnoGANDetector:
         _detector.restore(*of_detector, given)

@@ -6,9 +6,10 @@ import torch
 from scipy.stats import lognorm
 
 from sklearn_anogan import AnoGANDetector
-from sklearn_anogan._base import hold_out
+from sklearn_anogan._calibration import PIXEL_SHARES
+from sklearn_anogan._holding_out import hold_out
 from sklearn_anogan._score import JOINS, TERMS, Term
-from sklearn_anogan._score._joins import surprise, surprise_of_each
+from sklearn_anogan._score._joins import surprise
 from sklearn_anogan._score._largest_deviation import LargestDeviation, deviations
 from sklearn_anogan._score._largest_residual import LargestResidual, residual_scale
 from sklearn_anogan._score._term import Batch
@@ -102,16 +103,6 @@ def test_surprise_never_falls(rng):
     assert (np.diff(surprise(x, held_out)) > 0).all()
 
 
-def test_surprise_of_each_leaves_it_out(rng):
-    """Ties and constants too; a single image has only itself."""
-    for values in (rng.lognormal(size=7), np.array([1.0, 2, 2, 2, 5]), np.full(7, 2.0)):
-        found = surprise_of_each(values)
-        for i in range(len(values)):
-            expected = surprise(values[[i]], np.delete(values, i))
-            assert found[i] == pytest.approx(expected[0])
-    assert np.isfinite(surprise_of_each(np.ones(1))).all()
-
-
 def test_of_shrunk_images_details_count_more(terms):
     """What the networks see of an image is weighted by its share of the pixels."""
     x, model = terms[:50], SimpleNamespace(seen_share=0.25)
@@ -126,11 +117,6 @@ def test_of_shrunk_images_details_count_more(terms):
     )
     expected = np.maximum(whole, place / 4) + other / 4
     np.testing.assert_allclose(loss_of(x, terms, stubs, model), expected)
-    whole, place, other = map(surprise_of_each, x.T)
-    np.testing.assert_allclose(
-        JOINS["calibrated"].loss_of_held_out(named(x), stubs, model),
-        np.maximum(whole, place / 4) + other / 4,
-    )
 
 
 def test_units_do_not_matter(terms):
@@ -161,23 +147,12 @@ def test_a_constant_term_tells_nothing(terms):
     assert np.isfinite(loss_of(terms, terms[:1])).all()
 
 
-def test_held_out_images_are_joined_as_if_new(rng):
-    terms = rng.lognormal(size=(7, 3))
-    losses = JOINS["calibrated"].loss_of_held_out(named(terms), STUBS, MODEL)
-    for i in range(7):
-        expected = loss_of(terms[[i]], np.delete(terms, i, axis=0))
-        assert losses[i] == pytest.approx(expected[0])
-
-
 def test_the_papers_sum_needs_no_calibration(rng):
     values = {"residual": rng.uniform(size=5), "discrimination": rng.uniform(size=5)}
     join = JOINS["anogan"]
     expected = 0.7 * values["residual"] + 0.3 * values["discrimination"]
-    for loss in (
-        join.loss(values, {}, [], None, discrimination_weight=0.3),
-        join.loss_of_held_out(values, [], None, discrimination_weight=0.3),
-    ):
-        np.testing.assert_allclose(loss, expected, rtol=1e-12)
+    loss = join.loss(values, {}, [], None, discrimination_weight=0.3)
+    np.testing.assert_allclose(loss, expected, rtol=1e-12)
 
 
 # The largest residual, which learns from held-out images
@@ -186,8 +161,9 @@ def test_the_papers_sum_needs_no_calibration(rng):
 class StubPairs:
     """Pairs of images whose generated images are all 0."""
 
-    def __init__(self, differences, size=2):
+    def __init__(self, differences, groups=None, size=2):
         self.differences, self.size = torch.tensor(differences), size
+        self.groups = np.arange(len(differences)) if groups is None else groups
 
     def __len__(self):
         return len(self.differences)
@@ -234,19 +210,22 @@ def test_residual_scale_where_nothing_differs():
     assert scale.min() > 0.1 * scale.mean()
 
 
-def test_each_held_out_image_is_measured_by_the_other_images(rng):
+@pytest.mark.parametrize("groups", [np.arange(6), np.array([0, 1, 0, 2, 1, 0])])
+def test_each_held_out_image_is_measured_by_other_groups(rng, groups):
     differences = rng.normal(size=(6, 2, 5, 7)).astype(np.float32)
-    term = LargestResidual()
-    learned, values = term.fit(StubPairs(differences), None)
+    term, model = LargestResidual(), SimpleNamespace(ruler="a ruler")
+    learned, values = term.fit(StubPairs(differences, groups), model)
+    assert {*learned} == {"scale"}
     np.testing.assert_allclose(learned["scale"], scale_of(differences), rtol=1e-6)
     for i in range(6):
-        others = np.delete(differences, i, axis=0)
+        others = differences[groups != groups[i]]
         x = torch.tensor(differences[[i]])
         scale = {"scale": torch.tensor(scale_of(others))}
         expected = term.measure(batch_of(x, torch.zeros_like(x)), scale)
         np.testing.assert_allclose(values[i], expected, rtol=1e-6)
-    (value,) = term.fit(StubPairs(differences[:1]), None)[1]
-    assert np.isfinite(value)
+    for n in (1, 4):  # of one group
+        alone = StubPairs(differences[:n], np.zeros(n, int))
+        assert np.isfinite(term.fit(alone, model)[1]).all()
 
 
 # Deviations from what is usual in each place
@@ -291,17 +270,27 @@ def test_usual_deviations(rng):
         np.testing.assert_allclose(std[5, 5], expected, rtol=1e-3)
 
 
-def test_each_held_out_image_deviates_from_the_other_images(rng):
+@pytest.mark.parametrize("groups", [np.arange(6), np.array([0, 1, 0, 2, 1, 0])])
+def test_each_held_out_image_deviates_from_other_groups(rng, groups):
     distances = rng.uniform(size=(6, 1, 8, 10)).astype(np.float32)
-    pairs, term = StubPairs(distances), LargestDeviation()
+    pairs, term = StubPairs(distances, groups), LargestDeviation()
+    quantiles = term.fit(pairs, None)[0]["map_quantiles"]
     _, values = term.fit(pairs, None)
+    maps = []
     for i in range(6):
-        learned, _ = term.fit(StubPairs(np.delete(distances, i, axis=0)), None)
+        others = distances[groups != groups[i]]
+        learned, _ = term.fit(StubPairs(others), None)
         x = torch.tensor(distances[[i]])
         batch = batch_of(x, distances=as_distances(x))
         np.testing.assert_allclose(values[i], term.measure(batch, learned), rtol=1e-6)
-    (value,) = term.fit(StubPairs(distances[:1]), None)[1]
-    assert np.isfinite(value)
+        coarse, fine = (each.double() for each in as_distances(x))
+        maps.append(deviations(coarse, fine, learned))
+    assert float(quantiles[-1]) == pytest.approx(values.max(), rel=1e-6)
+    median = np.quantile(np.ravel(maps), 1 - PIXEL_SHARES[12], method="higher")
+    assert float(quantiles[12]) == pytest.approx(median, rel=1e-5)
+    for n in (1, 4):  # of one group
+        alone = StubPairs(distances[:n], np.zeros(n, int))
+        assert np.isfinite(term.fit(alone, None)[1]).all()
 
 
 def test_deviation_of_an_image(rng):

@@ -585,7 +585,8 @@ def test_pairs_search_their_images_once(fitted, zeros, searched, monkeypatch):
     assert sum(searched) == 70
 
     searched.clear()
-    pairs = Pairs(*fitted._search(), images, index)
+    groups = np.arange(len(index))
+    pairs = Pairs(*fitted._search(), images, index, groups)
     assert sum(searched) == len(pairs) == 70
     searched.clear()
     assert torch.equal(pairs.codes, wanted["z"])

@@ -18,10 +18,10 @@ LAYERS = [
     ["inspection", "persistence", "model_selection", "datasets"],
     ["_patches"],
     ["_detector"],
-    ["_base", "_compat", "_findings"],
+    ["_base", "_compat", "_findings", "_copies"],
     ["_search", "_score", "_training"],
     ["_model", "_inference"],
-    ["_calibration", "_ruler"],
+    ["_calibration", "_ruler", "_holding_out"],
     ["_images", "_networks", "_transformations", "_losses", "_devices", "_files"],
     ["_plain", "_warnings"],
 ]

@@ -62,10 +62,6 @@ class WeightedSum:
         terms = values["residual"], values["discrimination"]
         return anogan_loss(*terms, discrimination_weight)
 
-    def loss_of_held_out(self, held_out, terms, model, **parameters):
-        """Join the values of the held-out images themselves, each as if it were new."""
-        return self.loss(held_out, held_out, terms, model, **parameters)
-
 
 class RarestOfGroups:
     """The sum over groups of terms of the largest -log p in the group."""
@@ -78,25 +74,13 @@ class RarestOfGroups:
 
     def loss(self, values, held_out, terms, model, **parameters):
         """Join the values of new images. Parameters as for `WeightedSum.loss`."""
-        return _join(
-            {term: surprise(values[term.name], held_out[term.name]) for term in terms},
-            model,
-        )
-
-    def loss_of_held_out(self, held_out, terms, model, **parameters):
-        """Join the values of the held-out images themselves, each as if it were new."""
-        return _join(
-            {term: surprise_of_each(held_out[term.name]) for term in terms}, model
-        )
-
-
-def _join(surprises, model):
-    rarest = {}
-    for term, values in surprises.items():
-        group = term.group_in(model)
-        weighted = term.weight_in(model) * values
-        rarest[group] = np.maximum(weighted, rarest.get(group, weighted))
-    return np.sum([*rarest.values()], axis=0)
+        rarest = {}
+        for term in terms:
+            group = term.group_in(model)
+            rarity = surprise(values[term.name], held_out[term.name])
+            weighted = term.weight_in(model) * rarity
+            rarest[group] = np.maximum(weighted, rarest.get(group, weighted))
+        return np.sum([*rarest.values()], axis=0)
 
 
 def surprise(values, held_out):
@@ -121,15 +105,3 @@ def surprise(values, held_out):
     z, largest = (logs - mean) / scale, (usual.max() - mean) / scale
     beyond = np.maximum(z - largest, 0)
     return max(largest, 1.0) * beyond - norm.logsf(np.minimum(z, largest))
-
-
-def surprise_of_each(held_out):
-    """For each held-out image, `surprise` as if the image were new."""
-    if len(held_out) == 1:
-        return surprise(held_out, held_out)
-    return np.concatenate(
-        [
-            surprise(held_out[i : i + 1], np.delete(held_out, i))
-            for i in range(len(held_out))
-        ]
-    )

@@ -8,10 +8,12 @@ with the same place of held-out normal images, in their standard deviations. Coa
 fine distances then have the same units, and their weighted sum makes the map.
 """
 
+import numpy as np
 import torch
 from scipy.ndimage import uniform_filter
 from torch.nn.functional import softplus
 
+from .._calibration import PIXEL_SHARES, quantiles_of_maps
 from .._images import resized
 from ._deviation import OfPlaces
 
@@ -34,7 +36,8 @@ class LargestDeviation(OfPlaces):
 
     The term learns means and standard deviations of the ruler's distances over held-out
     images, for each place: ``coarse_mean`` and ``coarse_std`` (rows, columns),
-    ``fine_mean`` and ``fine_std`` (height, width).
+    ``fine_mean`` and ``fine_std`` (height, width). It also learns ``map_quantiles``,
+    see `quantiles_of_maps`.
     """
 
     name = "largest_deviation"
@@ -44,28 +47,36 @@ class LargestDeviation(OfPlaces):
         return deviations(coarse.double(), fine.double(), learned).amax((1, 2))
 
     def fit(self, pairs, model):
-        coarse, fine = pairs.distances
-        sums = {"coarse": _sums(coarse), "fine": _sums(fine)}
-        n, values = len(coarse), []
-        for c, f in zip(coarse.double(), fine.double(), strict=True):
+        distances = dict(zip(("coarse", "fine"), pairs.distances, strict=True))
+        sums = {name: _sums(of_all) for name, of_all in distances.items()}
+        maps, values = (
+            np.empty(distances["fine"].shape, np.float32),
+            np.empty(len(pairs)),
+        )
+        for group in np.unique(pairs.groups):
+            own = np.flatnonzero(pairs.groups == group)
+            of_group = {name: of_all[own] for name, of_all in distances.items()}
             of_others = {}
-            for name, own in (("coarse", c), ("fine", f)):
-                total, squares = sums[name]
-                if n > 2:  # a single image has no spread
-                    total, squares = total - own, squares - own.square()
-                of_others |= _usual(name, total, squares, n - 1 if n > 2 else n)
-            values.append(deviations(c[None], f[None], of_others).amax())
-        learned = {}
-        for name, (total, squares) in sums.items():
-            learned |= _usual(name, total, squares, n)
-        return learned, torch.stack(values).numpy()
+            for name, of_all in sums.items():
+                others = of_all
+                if len(pairs) - len(own) > 1:  # a single image has no spread
+                    own_sums = _sums(of_group[name])
+                    others = [a - b for a, b in zip(of_all, own_sums, strict=True)]
+                of_others |= _usual(name, *others)
+            of_group = {name: each.double() for name, each in of_group.items()}
+            found = deviations(**of_group, learned=of_others)
+            maps[own], values[own] = found.numpy(), found.amax((1, 2)).numpy()
+        learned = {"map_quantiles": quantiles_of_maps(maps)}
+        for name, of_all in sums.items():
+            learned |= _usual(name, *of_all)
+        return learned, values
 
     def shapes(self, model):
         rows_and_columns = {
             "coarse": model.ruler.grid,
             "fine": model.ruler.size,
         }
-        return {
+        return {"map_quantiles": PIXEL_SHARES.shape} | {
             f"{name}_{what}": shape
             for name, shape in rows_and_columns.items()
             for what in ("mean", "std")
@@ -128,11 +139,11 @@ def deviation_map(x, z, G_z, networks, learned, dtype):
 
 
 def _sums(distances):
-    """Sum and sum of squares over images."""
+    """Sum and sum of squares over images, and the number of images."""
     total, squares = 0.0, 0.0
     for each in distances:
         total, squares = total + each.double(), squares + each.double().square()
-    return total, squares
+    return total, squares, len(distances)
 
 
 def _usual(name, total, squares, n):

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from scipy.ndimage import uniform_filter
 
+from .._calibration import PIXEL_SHARES, quantiles_of_maps
 from .._images import resized
 from .._losses import smooth
 from ._term import Term
@@ -22,7 +23,9 @@ class LargestResidual(Term):
 
     The calibrated score does without the term: the ruler of places sees more. The term
     learns ``scale`` (channels, height, width): by how much normal images
-    differ from generated ones in each place, see `residual_scale`.
+    differ from generated ones in each place, see `residual_scale`. Without a ruler, its
+    map is the anomaly map, and it learns ``map_quantiles`` too, see
+    `quantiles_of_maps`.
     """
 
     name = "largest_residual"
@@ -32,18 +35,32 @@ class LargestResidual(Term):
         return _largest(difference, learned["scale"].to(difference.device))
 
     def fit(self, pairs, model):
-        n, total = len(pairs), 0.0
-        for difference in _differences(pairs):
-            total = total + difference.square()
-        values = []
-        for difference in _differences(pairs):
-            own = difference.square()
-            of_others = (total - own).clamp(min=0) / (n - 1) if n > 1 else own
-            values.append(_largest(difference[None], residual_scale(of_others)).item())
-        return {"scale": residual_scale(total / n)}, np.array(values)
+        n_of_group = np.bincount(pairs.groups)
+        totals = dict.fromkeys(range(len(n_of_group)), 0.0)
+        for group, difference in zip(pairs.groups, _differences(pairs), strict=True):
+            totals[group] = totals[group] + difference.square()
+        total, n = sum(totals.values()), len(pairs)
+        scales = {
+            group: residual_scale(
+                (total - own).clamp(min=0) / (n - n_own) if n_own < n else own / n
+            )
+            for (group, own), n_own in zip(totals.items(), n_of_group, strict=True)
+        }
+        learned, values, maps = {"scale": residual_scale(total / n)}, [], []
+        for group, difference in zip(pairs.groups, _differences(pairs), strict=True):
+            values.append(_largest(difference[None], scales[group]).item())
+            if model.ruler is None:
+                one = _map_of(difference[None], scales[group], model.value_range)
+                maps.append(model.layout.to_map(one).numpy())
+        if maps:
+            learned["map_quantiles"] = quantiles_of_maps(np.concatenate(maps))
+        return learned, np.array(values)
 
     def shapes(self, model):
-        return {"scale": model.seen_chw}
+        shapes = {"scale": model.seen_chw}
+        if model.ruler is None:
+            shapes["map_quantiles"] = PIXEL_SHARES.shape
+        return shapes
 
 
 def residual_scale(squares):
@@ -67,7 +84,7 @@ def residual_scale(squares):
     return torch.from_numpy(np.sqrt(squares + _SHRINKAGE * squares.mean() + _TINY))
 
 
-def residual_map(x, z, G_z, networks, scale, units, layout):
+def residual_map(x, z, G_z, networks, scale, value_range, layout):
     """Map of the difference; an answer for `search_in_blocks`.
 
     Parameters
@@ -77,8 +94,7 @@ def residual_map(x, z, G_z, networks, scale, units, layout):
     networks : FrozenNetworks
     scale : tensor of shape (channels, height, width)
         Of `LargestResidual`.
-    units : tensor of shape (channels, 1, 1)
-        How many of the user's units one unit of the networks' scale is.
+    value_range : ValueRange
     layout : Layout
         Of the images.
 
@@ -89,11 +105,16 @@ def residual_map(x, z, G_z, networks, scale, units, layout):
         difference relative to what is usual in each place, in the user's units as if
         all places were average ones.
     """
-    average = scale.square().mean((1, 2), keepdim=True).sqrt()
     difference = (networks.seen(x) - G_z).cpu().double()
-    in_units = smooth(difference / scale).abs() * (average * units)
-    maps = layout.to_map(resized(in_units, x.shape[2:]))
-    return {"residual_maps": maps.to(layout.dtype)}
+    maps = resized(_map_of(difference, scale, value_range), x.shape[2:])
+    return {"residual_maps": layout.to_map(maps).to(layout.dtype)}
+
+
+def _map_of(difference, scale, value_range):
+    """The map in each channel (n, channels, height, width), in the user's units."""
+    average = scale.square().mean((1, 2), keepdim=True).sqrt()
+    units = average * value_range.half_width
+    return smooth(difference / scale).abs() * units
 
 
 def _differences(pairs):

@@ -98,13 +98,14 @@ class Term:
     def fit(self, pairs, model):
         """Learn from held-out images, and measure each as if it were new.
 
-        A term that learns must measure each image with what it learns from the other
-        images. Otherwise the image would look more usual than a new one.
+        A term that learns must measure each image with what it learns from the images
+        of other groups. Otherwise the image would look more usual than a new one.
 
         Parameters
         ----------
         pairs : Pairs
-            Held-out images with the generated images that come closest.
+            Held-out images with the generated images that come closest, and with their
+            ``groups``.
         model : Model
 
         Returns

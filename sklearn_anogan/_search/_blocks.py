@@ -125,9 +125,12 @@ class Pairs:
     ----------
     searchers, settings, workers, images, index
         As of `search_in_blocks`.
+    groups : ndarray of shape (n,)
+        Number of each image's group.
     """
 
-    def __init__(self, searchers, settings, workers, images, index):
+    def __init__(self, searchers, settings, workers, images, index, groups):
+        self.groups = groups
         self._search = partial(search_in_blocks, searchers, settings)
         self._workers, self._images, self._index = workers, images, index
         self.codes = self._search(workers, images, index, _codes)["z"]
