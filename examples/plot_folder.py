@@ -74,10 +74,11 @@ TrainingDisplay.from_estimator(detector).figure_.suptitle("Training")
 # ------------------------
 # A p-value of 0.1 says that one normal image in ten looks at least as abnormal. If you
 # mark all images with a p-value of at most 0.1, expect at most 10 % false alarms, in
-# the mean over fits. Of the 150 images, 39 are held out of the training to compare with,
-# so that p-values come in steps of 1 / 40. ``detector.predict(X_new)`` does about what a
-# level of 0.05 does. The share of 3s that is marked varies from one choice of the images
-# to the next: by 3.4 % for a level of 0.05, and more where only 33 unseen 3s are counted.
+# the mean over fits. Of the 150 images, 39 are held out of the training to compare
+# with, so that p-values come in steps of 1 / 40. ``detector.predict(X_new)`` does about
+# what a level of 0.05 does. The share of 3s that is marked varies from one choice of
+# the images to the next: by 3.4 % for a level of 0.05, and more where only 33 unseen 3s
+# are counted.
 
 p = detector.p_values(X_new)
 is_anomalous = np.array(["a 3" not in name for name in names])

@@ -39,8 +39,8 @@ print(f"{is_normal.sum()} show a 3.\n")
 # %%
 # Fit and decide
 # --------------
-# ``fit`` trains the generator and the discriminator on normal images alone, and holds 39
-# of the 91 images out of the training. These set the threshold of ``predict``, which
+# ``fit`` trains the generator and the discriminator on normal images alone, and holds
+# 39 of the 91 images out of the training. These set the threshold of ``predict``, which
 # returns 1 for normal images and -1 for anomalies. Expect about 5 % of unseen normal
 # images to be marked.
 
@@ -50,8 +50,8 @@ print(f"marked {is_marked[~is_normal].sum()} of {(~is_normal).sum()} other digit
 print(f"and {is_marked[is_normal].sum()} of {is_normal.sum()} unseen 3s.\n")
 
 # %%
-# For another share of false alarms, compare the p-values with that share. The p-value of
-# an image is the share of normal images that look at least as abnormal.
+# For another share of false alarms, compare the p-values with that share. The p-value
+# of an image is the share of normal images that look at least as abnormal.
 
 p = detector.p_values(images_test)
 print("p at most   3s marked   other digits marked")
@@ -63,10 +63,10 @@ for level in (0.05, 0.1, 0.2):
 # Compare with other detectors
 # ----------------------------
 # ``score_samples`` ranks. The score combines three shares of normal images: those that
-# would deviate as much from what is usual in each place, those that would differ as much
-# from their nearest generated image, and those that the discriminator would recognize
-# as badly. (It has learned to recognize how a 3 was rotated and shifted.) As everywhere
-# in scikit-learn, higher scores are more normal.
+# would deviate as much from what is usual in each place, those that would differ as
+# much from their nearest generated image, and those that the discriminator would
+# recognize as badly. (It has learned to recognize how a 3 was rotated and shifted.) As
+# everywhere in scikit-learn, higher scores are more normal.
 #
 # The area under the ROC curve (AUROC) is the chance that a 3 gets a higher score than
 # another digit. scikit-learn's detectors need each image as a row of 64 numbers.

@@ -58,8 +58,8 @@ for name, ranking in rankings.items():
     print(f"  {name:<33}  {roc_auc_score(new.masks.ravel(), ranking.ravel()):.3f}")
 
 # %%
-# The healthy scans that ``fit`` has held out of the training set the threshold of a mask:
-# this share of their pixels is above.
+# The healthy scans that ``fit`` has held out of the training set the threshold of a
+# mask: this share of their pixels is above.
 
 threshold = detector.map_threshold(false_positive_rate=0.01)
 found = (maps > threshold)[new.masks].mean()

@@ -59,8 +59,8 @@ print(f"\ncontamination='auto': {alarms:.1%} of unseen normal images are marked"
 # -------------------
 # If somebody looks at every marked image, the share of false alarms *among the marked
 # images* counts, the false discovery rate. It depends on how many anomalies there are.
-# The procedure of Benjamini and Hochberg finds the level that keeps it below a limit, in
-# the mean over fits. Here 100 of 380 new images are anomalies, and later 20 of 300.
+# The procedure of Benjamini and Hochberg finds the level that keeps it below a limit,
+# in the mean over fits. Here 100 of 380 new images are anomalies, and later 20 of 300.
 
 rng = np.random.RandomState(0)
 normal_p, anomalous_p = rng.permutation(p_unseen)[:280], rng.permutation(p_anomalous)

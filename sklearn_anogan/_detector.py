@@ -306,8 +306,11 @@ class AnoGANDetector(CallbackSupportMixin, ImageDetectorMixin, BaseEstimator):
     images for each channel, or for each feature of plain rows. ``uint8`` images have
     the range 0 to 255. Values beyond the range are not clipped.
 
-    Some images of `fit` are held out of the training, to calibrate the scores: RULE.
-    Fewer than 8 images all train and calibrate.
+    Some images of `fit` are held out of the training, to calibrate the scores: a tenth,
+    and at most 1000; but as many as 99 if that is at most a quarter of the images, 39
+    if that is at most 45 %, and 19 if that is at most half. Half of less than 38 images
+    are held out. Fewer than 8 images all train and calibrate. The numbers are one less
+    than a multiple of 20, so that a p-value of .05 is possible.
 
     The score of an image does not depend on the images that are scored with it. All
     images have the same candidates to start from, and each is searched on its own.
