@@ -222,11 +222,13 @@ class ImageDetectorMixin(OutlierMixin):
         deviation of sqrt(a (1 - a) / (m + 2)). All this holds for images from the same
         source as the images of `fit`, or of `calibrate`, and for images of new groups.
 
-        Each held-out image is compared with the image by scores for which this
-        held-out image has not been used [2]_. The images of a group share the weight
-        of one image [3]_. If many images are tested at once, a limit of the false
-        discoveries among the marked images says more than a limit of false alarms
-        among the normal ones: ``scipy.stats.false_discovery_control(p) <= a``.
+        Each held-out image is compared with the image by scores that this held-out
+        image has not calibrated, the jackknife+ [2]_. For the paper's score, which
+        needs no calibration, the probability is exact. For the calibrated score, the
+        theorem bounds it by 2 a; measured, it is a. The images of a group share the
+        weight of one image [3]_. If somebody looks at each marked image, a limit of
+        the false alarms among the marked images says more than one among the normal
+        images: ``scipy.stats.false_discovery_control(p) <= a``.
 
         References
         ----------
@@ -251,43 +253,37 @@ class ImageDetectorMixin(OutlierMixin):
         """
         check_is_fitted(self)
         self._validate_params()  # some may have been set since `fit`
-        if changed := self._changed(self._search_parameters):
-            raise ValueError(
-                "p-values compare images with those searched in fit, but since then "
-                f"{' and '.join(changed)} have been set. Fit again; with memory, that "
-                "takes no training. Or call calibrate with other normal images."
-            )
-        weights, name = self.calibration_.weights, type(self).__name__
-        m = round(weights.sum())
-        if not self.calibration_.is_held_out:
+        self._check_unchanged(self._search_parameters, "P-values")
+        known, name = self.calibration_, type(self).__name__
+        if not known.is_held_out:
             warn_user(
                 f"{name} was fitted to fewer than {FEWEST} images and trained on all "
                 "of them. Unseen normal images look less normal, so that p-values are "
                 "too low. Call calibrate with other normal images."
             )
-        elif m < _ENOUGH:
-            what = "images" if len(weights) == m else "groups of images"
+        elif known.n_groups < _ENOUGH:
+            m, what = known.n_groups, "groups" if known.has_groups else "images"
             warn_user(
-                f"{m} {what} are held out, so that no p-value is below 1/{m + 1}, and "
-                f"p_values(X) <= 0.05 marks none. {name} needs {_ENOUGH} held out for "
-                f"that: fit to at least {n_needed(_ENOUGH)} {what}, or call calibrate "
-                f"with {_ENOUGH} other {what}."
+                f"Number of {what} that are held out: {m}. So no p-value is below "
+                f"1/{m + 1}, and p_values(X) <= 0.05 marks none. {name} needs "
+                f"{_ENOUGH} held out for that: fit to at least {n_needed(_ENOUGH)} "
+                f"{what}, or call calibrate with {_ENOUGH} other {what}."
             )
         images = self._check_images(X, reset=False)
-        return conformal_p_values(self._by_fold(images), weights)
+        return conformal_p_values(self._by_fold(images), known.weights)
 
     def calibrate(self, X, groups=None):
         """Set threshold and p-values anew, by other normal images, without training.
 
-        For a new camera, light, or batch of material: what counts as usual is learned
+        For a new camera, light, or batch of material: which scores are usual is learned
         from X alone, and the networks stay as they are.
 
         Parameters
         ----------
-        X : array-like of n images
+        X : array-like of n >= 8 images
             Normal images that `fit` has not seen, from the source of the images to be
-            scored. All of them set the threshold, the p-values, and the scales of
-            scores and maps.
+            scored. All of them set the threshold and the p-values, and with an
+            :class:`AnoGANDetector` the scales of scores and maps.
 
         groups : array-like of shape (n,), default=None
             Labels of the images' groups, as in `fit`.
@@ -299,7 +295,8 @@ class ImageDetectorMixin(OutlierMixin):
         Raises
         ------
         ValueError, TypeError
-            If X cannot be scored, or `groups` does not fit X.
+            If X cannot be scored or has fewer than 8 images, or if `groups` does not
+            fit X.
 
         Warns
         -----
@@ -311,7 +308,8 @@ class ImageDetectorMixin(OutlierMixin):
         -----
         The test of the shift is that of Anderson [1]_ for two samples. It compares the
         scores that X has by the calibration of `fit` with those of the images held out
-        in `fit`, or the means over groups. The result is kept as `shift_p_value_`.
+        in `fit`. Of each group, the first image is taken. The result is kept as
+        `shift_p_value_`.
 
         With a number as `contamination`, the threshold is the one that this share of X
         lies beyond. The maps of a :class:`PatchDetector` keep their scale, since they
@@ -345,12 +343,16 @@ class ImageDetectorMixin(OutlierMixin):
         check_is_fitted(self)
         self._validate_params()  # some may have been set since `fit`
         images, name = self._check_images(X, reset=False), type(self).__name__
+        if len(images) < FEWEST:
+            raise ValueError(
+                f"{name}.calibrate needs at least {FEWEST} images, X has {len(images)}."
+            )
         groups = check_groups(groups, len(images), least=1, name=f"{name}.calibrate")
         of_fit = self.calibration_.of_fit
         as_fitted = copy.copy(self)
         vars(as_fitted).update(of_fit.parameters, calibration_=of_fit)
-        before = _means(as_fitted._held_out_scores(), of_fit.groups)
-        now = _means(as_fitted._scores_of(images), groups)
+        before = _one_of_each(as_fitted._held_out_scores(), of_fit.groups)
+        now = _one_of_each(as_fitted._scores_of(images), groups)
         with unchanged_on_failure(self):
             self._calibrate(images, np.arange(len(images)), groups, replaced=of_fit)
             self.shift_p_value_ = self._tell_of_shift(before, now)
@@ -376,13 +378,12 @@ class ImageDetectorMixin(OutlierMixin):
 
         A `fit` to few images is silent, as those of scikit-learn's detectors are.
         """
-        known, m = self.calibration_, round(self.calibration_.weights.sum())
-        has_groups = m < len(known.groups)
-        if (has_groups or known.replaced is not None) and m < _ENOUGH:
-            what = "groups of images" if has_groups else "images"
+        known, m = self.calibration_, self.calibration_.n_groups
+        if (known.has_groups or known.replaced is not None) and m < _ENOUGH:
+            what = "groups" if known.has_groups else "images"
             warn_user(
-                f"The threshold rests on {m} {what}: expect false alarms for up to "
-                f"{1 / (m + 1):.1%} of other normal images. For "
+                f"Number of {what} that the threshold rests on: {m}. Expect false "
+                f"alarms for about {1 / (m + 1):.1%} of other normal images. For "
                 f"{AUTO_CONTAMINATION:.0%}, it takes {_ENOUGH} {what}."
             )
 
@@ -392,19 +393,30 @@ class ImageDetectorMixin(OutlierMixin):
         With "auto", these are the held-out images. Warn of a threshold that an image
         unlike the rest has set.
         """
-        if self.contamination == "auto":
-            self.offset_ = threshold_for_unseen(scores, self.calibration_.weights)
-        else:
+        if self.contamination != "auto":
             self.offset_ = float(np.quantile(scores, self.contamination))
+            return
+        self.offset_ = threshold_for_unseen(scores, self.calibration_.weights)
         low, median, high = np.quantile(scores, [0.25, 0.5, 0.75])
         spread = max(high - low, 0.01 * abs(median))
         if median - self.offset_ > _FAR * spread:
+            nearest = np.abs(scores - self.offset_).argmin()
             warn_user(
                 f"The threshold, offset_ = {self.offset_:.4g}, lies far below the "
                 f"scores of most images, whose median is {median:.4g}. Image "
-                f"{index[np.argmin(scores)]} of X has set it. Look at that image. If "
-                "it is an anomaly, leave it out. If it is not, X may have too few "
-                "images of its kind, or too many copies of another one."
+                f"{index[nearest]} of X has set it. Look at that image. If it is an "
+                "anomaly, leave it out. If it is not, X may have too few images of "
+                "its kind, or too many copies of another one."
+            )
+
+    def _check_unchanged(self, names, what):
+        """Refuse what held-out images tell, if they were measured otherwise."""
+        if changed := self._changed(names):
+            have = "have" if len(changed) > 1 else "has"
+            raise ValueError(
+                f"{what} depend on {' and '.join(changed)}, which {have} been set to "
+                "another value since the held-out images were measured. Set it back, "
+                "fit again, or call calibrate with other normal images."
             )
 
     def _calibrated_parameters(self):
@@ -476,6 +488,11 @@ class ImageDetectorMixin(OutlierMixin):
         )
         if X is None:
             return map_threshold_at(self._usual_maps(), false_positive_rate)
+        if np.isscalar(X):
+            raise TypeError(
+                f"X has to be images, got {X!r}. For another share of pixels, call "
+                f"map_threshold(false_positive_rate={X!r})."
+            )
         values = np.concatenate([np.ravel(each) for each in self.anomaly_map(X)])
         level = 1 - false_positive_rate
         return float(np.quantile(values, level, method="higher"))
@@ -484,14 +501,11 @@ class ImageDetectorMixin(OutlierMixin):
         """Quantiles of the maps of held-out images, if they hold."""
         check_is_fitted(self)
         name = type(self).__name__
-        if changed := self._changed(self._map_parameters):
-            raise ValueError(
-                f"Maps depend on {' and '.join(changed)}, which have been set since "
-                "the held-out images were measured. Pass normal images X, call "
-                "calibrate with them, or fit again."
-            )
+        self._check_unchanged(self._map_parameters, "Maps")
         if (quantiles := self._map_quantiles()) is None:
-            raise ValueError(f"{name} has no maps of rows. Pass normal images X.")
+            raise ValueError(
+                f"{name} has measured no maps of held-out rows. Pass normal rows X."
+            )
         if not self.calibration_.is_held_out:
             warn_user(
                 f"{name} was fitted to fewer than {FEWEST} images and trained on all "
@@ -501,11 +515,11 @@ class ImageDetectorMixin(OutlierMixin):
         return quantiles
 
 
-def _means(scores, groups):
-    """The mean score of each group; the scores themselves if there are no groups."""
+def _one_of_each(scores, groups):
+    """The scores of the first image of each group; all if there are no groups."""
     if groups is None:
         return scores
-    return np.bincount(groups, scores) / np.bincount(groups)
+    return scores[np.unique(groups, return_index=True)[1]]
 
 
 def own_random_state(random_state):

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
-from ._plain import expect, take, take_under
+from ._plain import expect, take, take_under, truth
 
 #: Share of unseen normal images that ``contamination="auto"`` allows below the
 #: threshold.
@@ -42,6 +42,8 @@ class Calibration:
         the image were new. A name is the name of a term, or "score".
     groups : ndarray of shape (m,), int64
         Number of each image's group, from 0 on.
+    has_groups : bool
+        Whether the user has told which images are of one group.
     is_held_out : bool
         Whether the training has not seen these images.
     parameters : dict
@@ -55,6 +57,7 @@ class Calibration:
 
     held_out: dict
     groups: np.ndarray
+    has_groups: bool
     is_held_out: bool
     parameters: dict
     learned: dict = field(default_factory=dict)
@@ -64,6 +67,11 @@ class Calibration:
     def all(self):
         """The calibration itself, and the replaced one if there is one."""
         return [self] if self.replaced is None else [self, self.replaced]
+
+    @property
+    def n_groups(self):
+        """Number of groups, or of images that are on their own."""
+        return int(self.groups.max()) + 1
 
     @property
     def of_fit(self):
@@ -85,7 +93,11 @@ class Calibration:
         for term, learned in self.learned.items():
             for name, tensor in learned.items():
                 tensors[f"learned.{term}.{name}"] = tensor
-        plain = {"is_held_out": bool(self.is_held_out), "names": [*self.held_out]}
+        plain = {
+            "names": [*self.held_out],
+            "has_groups": self.has_groups,
+            "is_held_out": self.is_held_out,
+        }
         if self.replaced is not None:
             plain["replaced"], of_replaced = self.replaced.to_plain()
             tensors |= {
@@ -126,14 +138,15 @@ class Calibration:
             for term, of_term in shapes.items()
         }
         own, *of_replaced = parameters
+        expect("a replaced calibration", "replaced" in plain, bool(of_replaced))
         replaced = None
-        if "replaced" in plain:
+        if of_replaced:
             under = take_under(tensors, _REPLACED)
             replaced = cls.from_plain(plain["replaced"], under, of_replaced, shapes)
             expect("arrays of the replaced calibration that are left", {*under}, set())
-        is_held_out = bool(plain["is_held_out"])
+        is_so = [truth(plain[name]) for name in ("has_groups", "is_held_out")]
         groups = groups.astype(np.int64)
-        return cls(held_out, groups, is_held_out, own, learned, replaced)
+        return cls(held_out, groups, *is_so, own, learned, replaced)
 
 
 def folds_of(groups):

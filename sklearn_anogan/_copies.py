@@ -9,6 +9,8 @@ jumps. Without copies, the logarithms of the ratios of neighbouring distances ar
 small: the k-th is exponential with mean 1 / (k d), where the images fill d dimensions
 (E. Levina, P. J. Bickel, "Maximum likelihood estimation of intrinsic dimension", 2004).
 So a jump counts if it is large in itself, and large for this dimension as well.
+
+Distances cannot tell copies of a few images from images of a few kinds.
 """
 
 import numpy as np
@@ -21,7 +23,7 @@ from ._warnings import warn_user
 _MOST_HELD_OUT, _MOST_TRAINING = 200, 10_000
 
 #: Copies of an image that are looked for at most.
-_MOST_COPIES = 30
+_MOST_COPIES = 200
 
 #: Ratio of distances that is a jump, and logarithm of a ratio relative to its mean.
 _JUMP, _SURPRISE = 1.5, 3.0
@@ -33,23 +35,30 @@ _MANY = 0.5
 _SAME = 1e-3
 
 
-def tell_of_copies(held_out, training):
+def tell_of_copies(held_out, training, has_groups):
     """Warn if most held-out images have near-copies among the training images.
 
     Parameters
     ----------
     held_out, training : TrainingImages
         As the networks see them.
+    has_groups : bool
+        Whether the user has told which images belong together.
     """
     some = np.concatenate([*_blocks_of_some(held_out, _MOST_HELD_OUT)])
     share = share_of_copies(some, _blocks_of_some(training, _MOST_TRAINING))
+    advice = (
+        "Give near-copies the same label in groups"
+        if has_groups
+        else "If X shows patients, parts or videos several times, tell which by "
+        "fit(X, groups=labels)"
+    )
     if share >= _MANY:
         warn_user(
             f"{share:.0%} of the images held out of the training have near-copies "
-            "among the training images. New images, which have none, will look less "
+            "among the training images. New images that have none will look less "
             "normal, and predict and p_values will give more false alarms than they "
-            "promise. If X shows patients, parts or videos several times, tell which "
-            "by fit(X, groups=labels), or keep one image of each."
+            f"promise. {advice}, or keep one image of each."
         )
 
 
@@ -77,17 +86,13 @@ def share_of_copies(held_out, blocks):
     distances = np.sort(
         np.hstack([pairwise_distances(held_out, block) for block in blocks])
     )
-    n_ranks = min(_MOST_COPIES, distances.shape[1] // 3)
+    n_ranks = min(_MOST_COPIES, distances.shape[1] // 2)
     if n_ranks < 2:
         return 0.0
     tiny = _SAME * distances.mean()
-    logs = np.log(distances[:, : 2 * n_ranks + 1] + tiny)
-    # 1 / d, from distances beyond those of the copies.
-    ranks = np.arange(1, 2 * n_ranks + 1)
-    per_rank = np.diff(logs) * ranks
-    inverse_dimension = per_rank[:, n_ranks:].mean()
-    near = slice(0, n_ranks)
-    jumps = (np.diff(logs)[:, near] > np.log(_JUMP)) & (
-        per_rank[:, near] > _SURPRISE * inverse_dimension
-    )
+    logs = np.log(distances[:, : n_ranks + 1] + tiny)
+    per_rank = np.diff(logs) * np.arange(1, n_ranks + 1)
+    inverse_dimension = per_rank.mean()
+    is_large = np.diff(logs) > np.log(_JUMP)
+    jumps = is_large & (per_rank > _SURPRISE * inverse_dimension)
     return float(np.mean(jumps.any(1) | (distances[:, 0] < tiny)))

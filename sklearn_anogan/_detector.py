@@ -230,8 +230,8 @@ class AnoGANDetector(CallbackSupportMixin, ImageDetectorMixin, BaseEstimator):
     random_state : int, RandomState instance or None, default=None
         Decides the networks' weights, the batches, the starts of the search, and the
         sample of images if `contamination` is a number. Which images are held out
-        depends only on how many there are. An int makes `fit` reproducible. Global
-        random states are neither used nor changed.
+        depends only on how many there are, and on the groups. An int makes `fit`
+        reproducible. Global random states are neither used nor changed.
 
     Attributes
     ----------
@@ -306,11 +306,11 @@ class AnoGANDetector(CallbackSupportMixin, ImageDetectorMixin, BaseEstimator):
     images for each channel, or for each feature of plain rows. ``uint8`` images have
     the range 0 to 255. Values beyond the range are not clipped.
 
-    Some images of `fit` are held out of the training, to calibrate the scores: a tenth,
-    and at most 1000; but as many as 99 if that is at most a quarter of the images, 39
-    if that is at most 45 %, and 19 if that is at most half. Half of less than 38 images
-    are held out. Fewer than 8 images all train and calibrate. The numbers are one less
-    than a multiple of 20, so that a p-value of .05 is possible.
+    Some images of `fit` are held out of the training, to calibrate the scores. Their
+    number is the largest of these: a tenth of the images, at most 999; a quarter, at
+    most 99; 45 %, at most 39; half, at most 19. From 19 on, it is rounded down to one
+    less than a multiple of 20, so that a p-value of .05 is possible. Fewer than 8
+    images all train and calibrate.
 
     The score of an image does not depend on the images that are scored with it. All
     images have the same candidates to start from, and each is searched on its own.
@@ -526,7 +526,7 @@ class AnoGANDetector(CallbackSupportMixin, ImageDetectorMixin, BaseEstimator):
             Images of one group are never on both sides of the split between training
             and held-out images, and a held-out group counts as one image. So thresholds
             and p-values hold for new patients, parts or videos. At least two groups;
-            with 57 of them, p-values of .05 become possible.
+            with 38 of them, p-values of .05 become possible.
 
         Returns
         -------
@@ -554,9 +554,9 @@ class AnoGANDetector(CallbackSupportMixin, ImageDetectorMixin, BaseEstimator):
             has won, or the images are too few for networks of this width. The detector
             can be used, but look at `sample` and `history_` before you trust it.
         UserWarning
-            If most held-out images have near-copies among the training images, so that
-            false alarms will be more than promised; if a single image unlike the rest
-            has set the threshold.
+            If most held-out images have near-copies among the training images (of
+            images only, not of rows), so that false alarms will be more than promised;
+            if a single image unlike the rest has set the threshold.
 
         Examples
         --------
@@ -568,7 +568,8 @@ class AnoGANDetector(CallbackSupportMixin, ImageDetectorMixin, BaseEstimator):
         >>> detector.image_shape_, len(detector.history_)
         ((8, 8), 2)
         """
-        of_fit = {"estimator": self, "X": X, "y": y}
+        metadata = None if groups is None else {"groups": groups}
+        of_fit = {"estimator": self, "X": X, "y": y, "metadata": metadata}
         context = fit_context(self, of_fit)
         with unchanged_on_failure(self):
             self._fit(X, groups, context and partial(Reports, context, of_fit))
@@ -597,7 +598,7 @@ class AnoGANDetector(CallbackSupportMixin, ImageDetectorMixin, BaseEstimator):
         as_seen = partial(TrainingImages, images, value_range, device, size=shape)
         trained_on = as_seen(training).keep_if_small()
         if images.layout.has_places and len(held_out) < len(images):
-            tell_of_copies(as_seen(held_out), trained_on)
+            tell_of_copies(as_seen(held_out), trained_on, groups is not None)
 
         def report(name, as_model):
             def snapshot(net):
@@ -672,6 +673,7 @@ class AnoGANDetector(CallbackSupportMixin, ImageDetectorMixin, BaseEstimator):
         self.calibration_ = Calibration(
             held_out={name: values for name, (_, values) in fitted.items()},
             groups=numbers,
+            has_groups=groups is not None,
             is_held_out=replaced is not None or len(held_out) < len(images),
             parameters=self._calibrated_parameters(),
             learned={name: learned for name, (learned, _) in fitted.items()},
@@ -1228,8 +1230,8 @@ def restore(detector, plain, tensors, parameters, classes):
     expect("terms that cannot be measured", {*names} - defined, set())
     detector._adopt(model)
     shapes = {name: TERMS[name].shapes(model) for name in names}
-    if "replaced" in plain["calibration"]:
-        expect("terms of fit", plain["calibration"]["replaced"]["names"], names)
     detector.calibration_ = Calibration.from_plain(
         plain["calibration"], tensors, parameters, shapes
     )
+    values = [v for each in detector.calibration_.all for v in each.held_out.values()]
+    expect("whether a term is negative", min(map(np.min, values)) < 0, False)

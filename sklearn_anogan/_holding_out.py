@@ -3,10 +3,13 @@
 """Which images are held out of the training, to calibrate scores with."""
 
 import numpy as np
-from sklearn.utils import assert_all_finite
+import torch
 
 #: Most images that are held out: they take longer to search than to train with.
 MOST_HELD_OUT = 1000
+
+#: Share of the images that held-out groups may have together.
+_MOST_OF_ALL = 0.6
 
 #: Fewer images all train and calibrate.
 FEWEST = 8
@@ -15,13 +18,17 @@ FEWEST = 8
 def n_held_out(n):
     """How many of n images, or of n groups of images, are held out.
 
-    A tenth; but as many as 99 if that is at most a quarter, 39 if that is at most 45 %,
-    and 19 if that is at most half. The number is one less than a multiple of 20, so
-    that p-values can be .05 exactly. Half of fewer than 38 images.
+    The largest of these: a tenth, but at most 999; a quarter, but at most 99; 45 %, but
+    at most 39; half, but at most 19. From 19 on, the number is rounded down to one less
+    than a multiple of 20, so that p-values can be .05 exactly.
     """
-    share = max(n // 10, min(n // 4, 99), min(9 * n // 20, 39))
-    n_twenties = (min(share, MOST_HELD_OUT) + 1) // 20
-    return 20 * n_twenties - 1 if n_twenties else min(n // 2, 19)
+    m = max(
+        min(n // 10, MOST_HELD_OUT),
+        min(n // 4, 99),
+        min(9 * n // 20, 39),
+        min(n // 2, 19),
+    )
+    return m if m < 19 else (m + 1) // 20 * 20 - 1
 
 
 def n_needed(m):
@@ -55,7 +62,7 @@ def hold_out(n, groups=None):
     for group in rng.permutation(len(sizes)):
         if len(chosen) == n_wanted:
             break
-        if n_chosen + sizes[group] <= n // 2:  # a group of most images has to train
+        if n_chosen + sizes[group] <= _MOST_OF_ALL * n:  # a very large group trains
             chosen.append(group)
             n_chosen += sizes[group]
     is_held_out = np.isin(groups, chosen)
@@ -93,16 +100,25 @@ def check_groups(groups, n, *, least, name):
     """
     if groups is None:
         return None
-    labels = np.asarray(groups)
+    if isinstance(groups, torch.Tensor):
+        groups = groups.detach().cpu()
+    # As objects: NumPy would make strings of numbers, and of missing labels.
+    labels = np.asarray(groups, dtype=object)
     if labels.shape not in ((n,), (n, 1)):
         raise ValueError(
             f"groups has the shape {labels.shape}, but X has {n} images. {name} needs "
             "the label of each image's group."
         )
     labels = labels.ravel()
-    assert_all_finite(labels, input_name="groups", estimator_name=name)
+    if any(map(_is_missing, labels)):
+        raise ValueError(
+            f"groups has missing labels. {name} needs the label of each image's group. "
+            "An image that belongs to no other one has a label of its own."
+        )
     try:
-        names, numbers = np.unique(labels, return_inverse=True)
+        names, first, numbers = np.unique(
+            labels, return_index=True, return_inverse=True
+        )
     except TypeError as error:
         raise ValueError(
             "groups has labels that cannot be compared with each other. Use all "
@@ -111,7 +127,16 @@ def check_groups(groups, n, *, least, name):
     if len(names) < least:
         raise ValueError(
             f"All images are of the group {names[0]}, but {name} needs at least "
-            f"{least} groups: some to train on, the rest to calibrate scores with. Use "
-            "smaller groups, or leave out groups."
+            f"{least} groups: some to train on, the rest to calibrate scores with. "
+            "Name smaller groups, or fit without groups."
         )
-    return numbers.astype(np.int64)
+    # In the order of the images: what the labels are does not matter.
+    return np.argsort(np.argsort(first))[numbers]
+
+
+def _is_missing(label):
+    """Whether a label is None, NaN, NaT or pandas' NA."""
+    try:
+        return label is None or bool(label != label)
+    except (TypeError, ValueError):  # NA is neither equal nor unequal
+        return True

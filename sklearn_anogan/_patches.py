@@ -308,6 +308,7 @@ class PatchDetector(ImageDetectorMixin, MetaEstimatorMixin, BaseEstimator):
         self.calibration_ = Calibration(
             held_out={"score": scores},
             groups=np.unique(of_held_out, return_inverse=True)[1],
+            has_groups=groups is not None,
             is_held_out=replaced is not None or len(held_out) < len(images),
             parameters=self._calibrated_parameters(),
             learned={"score": learned},
@@ -650,7 +651,10 @@ def restore(detector, plain, tensors, parameters, inner):
         detector.patch_shape_ = _pair([*map(count, plain["patch_shape_"])], "its patch")
     detector.detector_ = inner
     detector.calibration_ = Calibration.from_plain(
-        plain["calibration"], tensors, parameters, {"score": of_maps}
+        plain["calibration"],
+        tensors,
+        parameters,
+        {"score": of_maps},
     )
 
 

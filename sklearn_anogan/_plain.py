@@ -60,6 +60,13 @@ def number(value):
     return float(value)
 
 
+def truth(value):
+    """True or False."""
+    if type(value) is not bool:
+        raise ValueError(f"{value!r} should be true or false")
+    return value
+
+
 def for_json(value):
     """A history for JSON, without the values that JSON cannot hold."""
     if isinstance(value, np.generic):

@@ -273,6 +273,7 @@ def _restore(described, tensors, given):
     if "shift_p_value_" in described:
         p = described["shift_p_value_"]
         detector.shift_p_value_ = np.nan if p is None else number(p)
+        expect("whether shift_p_value_ is a share", not 0 <= (p or 0) <= 1, False)
     parameters = [_decode_each(e, given) for e in described["parameters_of_fit"]]
     of_detector = detector, described["learned"], tensors, parameters
     if cls is AnoGANDetector:

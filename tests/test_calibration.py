@@ -22,11 +22,15 @@ def calibration(rng):
     learned = {"scale": torch.rand(1, 2, 3).double(), "n": torch.tensor(4.0).double()}
     held_out = {"a": rng.uniform(size=5), "b": rng.uniform(size=5)}
     groups = np.array([0, 2, 0, 1, 2])
-    return Calibration(held_out, groups, True, {"tol": 0.1}, {"a": {}, "b": learned})
+    return Calibration(
+        held_out, groups, True, False, {"tol": 0.1}, {"a": {}, "b": learned}
+    )
 
 
 def assert_same(again, calibration):
-    assert again.is_held_out == calibration.is_held_out
+    assert again.has_groups is True
+    assert again.is_held_out is False
+    assert again.n_groups == calibration.n_groups
     assert again.parameters == calibration.parameters
     np.testing.assert_array_equal(again.groups, calibration.groups)
     assert again.groups.dtype == np.int64
@@ -85,6 +89,15 @@ def test_what_does_not_fit_together(calibration, change):
     change(tensors)
     with pytest.raises((ValueError, KeyError)):
         Calibration.from_plain(plain, tensors, [{}], SHAPES)
+
+
+def test_true_and_false_are_not_guessed(calibration):
+    plain, tensors = calibration.to_plain()
+    with pytest.raises(ValueError, match="true or false"):
+        Calibration.from_plain(plain | {"is_held_out": "no"}, tensors, [{}], SHAPES)
+    plain, tensors = calibration.to_plain()
+    with pytest.raises(ValueError, match="replaced calibration"):
+        Calibration.from_plain(plain, tensors, [{}, {}], SHAPES)
 
 
 def test_weights(calibration):

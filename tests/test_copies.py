@@ -27,7 +27,7 @@ def test_clean_images_of_few_dimensions(rng, d):
     assert share(X) < 0.5
 
 
-@pytest.mark.parametrize("size, least", [(2, 0.5), (5, 0.9), (20, 0.9)])
+@pytest.mark.parametrize("size, least", [(2, 0.5), (5, 0.9), (20, 0.9), (50, 0.9)])
 @pytest.mark.parametrize("noise", [0, 1e-9, 0.5])
 def test_near_copies(digits, rng, size, least, noise):
     images, labels = digits

@@ -29,7 +29,7 @@ from torch import nn
 
 from sklearn_anogan import AnoGANDetector
 from sklearn_anogan._calibration import folds_of
-from sklearn_anogan._holding_out import hold_out, n_held_out
+from sklearn_anogan._holding_out import check_groups, hold_out, n_held_out
 from sklearn_anogan._losses import smooth
 from sklearn_anogan._networks import DenseGenerator, Discriminator, Generator
 from sklearn_anogan._score._joins import surprise
@@ -1452,7 +1452,7 @@ def test_a_held_out_image_has_no_advantage(fitted, zeros, anomaly_score):
 
 def test_p_values_of_another_search(fitted, zeros):
     detector = copy.deepcopy(fitted).set_params(search_steps=1, tol=0.5)
-    with pytest.raises(ValueError, match="search_steps and tol have been set"):
+    with pytest.raises(ValueError, match="search_steps and tol, which have been set"):
         detector.p_values(zeros)
 
 
@@ -1477,11 +1477,16 @@ def copies(zeros, rng):
     return zeros[groups] + rng.normal(scale=0.1, size=(180, 8, 8)), groups
 
 
+def hold_out_groups(groups):
+    n = len(groups)
+    return hold_out(n, check_groups(groups, n, least=2, name="fit"))
+
+
 def test_groups(copies, quick):
     """No group is on both sides, each counts as one image, whatever its label is."""
     X, groups = copies
     detector = AnoGANDetector(**quick).fit(X, groups=groups)
-    _, held_out = hold_out(len(X), groups)
+    _, held_out = hold_out_groups(groups)
     assert len(detector.calibration_.groups) == len(held_out) == 3 * n_held_out(60)
     assert detector.calibration_.weights.sum() == pytest.approx(19)
     assert detector.p_values(X[:1] + 90) == 1 / 20
@@ -1489,7 +1494,7 @@ def test_groups(copies, quick):
     changed[held_out] = changed[held_out][:, ::-1]
     other = AnoGANDetector(**quick).fit(changed, groups=groups)
     assert other.history_[:, "generator_loss"] == detector.history_[:, "generator_loss"]
-    named = AnoGANDetector(**quick).fit(X, groups=[f"part {i:02}" for i in groups])
+    named = AnoGANDetector(**quick).fit(X, groups=[f"part {i}" for i in groups])
     assert named.offset_ == detector.offset_
     np.testing.assert_array_equal(named.p_values(X), detector.p_values(X))
     alone = AnoGANDetector(**quick).fit(X[:60], groups=np.arange(60))
@@ -1502,7 +1507,7 @@ def test_held_out_images_are_compared_with_other_groups(copies, quick):
     quick |= {"anomaly_score": "calibrated"}
     detector = AnoGANDetector(**quick).fit(X, groups=groups)
     calibration = detector.calibration_
-    _, held_out = hold_out(len(X), groups)
+    _, held_out = hold_out_groups(groups)
     is_own = calibration.groups == 4
     others = copy.copy(detector)
     others._calibrate(detector._check_images(X, reset=False), held_out[~is_own])
@@ -1557,6 +1562,8 @@ def test_near_copies_are_told_of(copies, zeros, quick):
     rows = X.reshape(len(X), -1)
     with pytest.warns(UserWarning, match="near-copies"):
         AnoGANDetector((8, 8), **quick).fit(rows)
+    with pytest.warns(UserWarning, match="Give near-copies the same label in groups"):
+        AnoGANDetector(**quick).fit(X, groups=np.arange(len(X)))
     AnoGANDetector(**quick).fit(rows)
     AnoGANDetector(**quick).fit(X, groups=groups)
     AnoGANDetector(**quick).fit(zeros)
@@ -1593,7 +1600,7 @@ def test_calibrate_after_other_parameters_have_been_set(zeros, quick):
     """Then p-values hold again; the shift is told by the parameters of fit."""
     detector = AnoGANDetector(**quick).fit(zeros[:100])
     detector.set_params(search_steps=1, anomaly_score="calibrated")
-    with pytest.raises(ValueError, match="search_steps have been set"):
+    with pytest.raises(ValueError, match="search_steps, which has been set"):
         detector.p_values(zeros)
     detector.calibrate(zeros[100:])
     assert detector.search_steps == 1
@@ -1618,7 +1625,7 @@ def test_map_threshold_of_held_out_images(zeros, quick, shape):
     if len(shape) == 2:  # the ruler needs no search
         assert detector.map_threshold(None, 0.05) == threshold
     else:
-        with pytest.raises(ValueError, match="Maps depend on search_steps, which"):
+        with pytest.raises(ValueError, match="Maps depend on search_steps, which has"):
             detector.map_threshold()
     few = AnoGANDetector(**quick).fit(X[:5])
     with pytest.warns(UserWarning, match="fewer than 8 images"):

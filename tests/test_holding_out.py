@@ -1,5 +1,7 @@
 import numpy as np
+import pandas as pd
 import pytest
+import torch
 
 from sklearn_anogan._holding_out import (
     MOST_HELD_OUT,
@@ -45,7 +47,7 @@ def test_p_values_can_be_a_twentieth_exactly():
 
 
 def test_no_group_is_on_both_sides(rng):
-    for n_groups in (2, 3, 10, 60, 500):
+    for n_groups in (2, 3, 10, 38, 60, 500):
         groups = rng.permutation(np.r_[:n_groups, rng.randint(n_groups, size=900)])
         training, held_out = hold_out(len(groups), groups)
         assert not {*groups[training]} & {*groups[held_out]}
@@ -58,6 +60,14 @@ def test_no_group_is_on_both_sides(rng):
 def test_images_on_their_own_are_groups_of_one():
     for own, expected in zip(hold_out(300, np.arange(300)), hold_out(300), strict=True):
         np.testing.assert_array_equal(own, expected)
+
+
+def test_groups_of_almost_one_size(rng):
+    """Half of the groups are held out, even if these have most of the images."""
+    for _ in range(100):
+        groups = np.repeat(np.arange(38), rng.randint(3, 6, size=38))
+        _, held_out = hold_out(len(groups), groups)
+        assert len({*groups[held_out]}) == 19
 
 
 def test_a_group_of_most_images_trains():
@@ -79,9 +89,19 @@ def test_large_groups_are_thinned_out():
 
 
 def test_labels_of_groups():
-    for labels in (["b", "a", "b"], [[3], [1], [3]], np.array([2.5, 0, 2.5])):
+    """In the order of the images: other names make no other split."""
+    for labels in (
+        ["b", "a", "b"],
+        [[3], [1], [3]],
+        np.array([2.5, 0, 2.5]),
+        (True, False, True),
+        torch.tensor([7, 9, 7]),
+        torch.tensor([7.0, 9, 7], requires_grad=True),
+        pd.Series(["x", "y", "x"], index=[5, 5, 1], dtype="category"),
+        np.array(["2001", "1999", "2001"], dtype="datetime64[Y]"),
+    ):
         groups = check_groups(labels, 3, least=2, name="fit")
-        np.testing.assert_array_equal(groups, [1, 0, 1])
+        np.testing.assert_array_equal(groups, [0, 1, 0])
         assert groups.dtype == np.int64
     assert check_groups(None, 3, least=2, name="fit") is None
     np.testing.assert_array_equal(check_groups([7, 7], 2, least=1, name="f"), [0, 0])
@@ -93,8 +113,12 @@ def test_labels_of_groups():
         ([1, 2], r"shape \(2,\), but X has 3 images. fit needs the label"),
         (np.zeros((3, 2)), r"shape \(3, 2\)"),
         (5, r"shape \(\)"),
-        ([1.0, np.nan, 2.0], "groups contains NaN"),
-        ([None, "a", "b"], "cannot be compared"),
+        ([1.0, np.nan, 2.0], "missing labels"),
+        (["a", float("nan"), "b"], "missing labels"),
+        ([None, "a", "b"], "missing labels"),
+        (pd.Series(["a", None, "b"], dtype="string"), "missing labels"),
+        (np.array(["2001", "nat", "2002"], dtype="datetime64[Y]"), "missing labels"),
+        ([1, "1", 2], "cannot be compared"),
         (["a", "a", "a"], "All images are of the group a, but fit needs at least 2"),
     ],
 )

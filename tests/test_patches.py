@@ -11,7 +11,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from sklearn_anogan import AnoGANDetector, PatchDetector, _patches
-from sklearn_anogan._holding_out import hold_out
+from sklearn_anogan._holding_out import check_groups, hold_out
 
 
 class Echo(OutlierMixin, BaseEstimator):
@@ -549,7 +549,7 @@ def test_p_values_of_other_patches(rng):
     detector = PatchDetector(Echo(), np.array([4, 4]), n_patches=9).fit(images)
     p = detector.p_values(images)
     detector.set_params(aggregation=0.5, stride=2)
-    with pytest.raises(ValueError, match="stride and aggregation have been set"):
+    with pytest.raises(ValueError, match="stride and aggregation, which have been"):
         detector.p_values(images)
     with pytest.raises(ValueError, match=r"threshold for aggregation='max'.*Fit again"):
         detector.predict(images)
@@ -557,3 +557,86 @@ def test_p_values_of_other_patches(rng):
     assert detector.predict(images).shape == (60,)  # more patches, the same threshold
     detector.set_params(stride=None)
     np.testing.assert_array_equal(detector.p_values(images), p)
+
+
+class Grouped(Echo):
+    """It remembers the groups of its rows."""
+
+    def fit(self, X, y=None, groups=None):
+        self.groups_ = groups
+        return super().fit(X)
+
+
+def test_groups_of_images(rng):
+    """None is on both sides, and each counts as one image."""
+    groups = rng.permutation(np.repeat(np.arange(40), 3))
+    X = groups[:, None, None] + rng.uniform(0.1, 0.2, size=(120, 8, 8))
+    detector = PatchDetector(Grouped(), 4, n_patches=500, random_state=0)
+    detector.fit(X, groups=groups)
+    numbers = check_groups(groups, 120, least=2, name="fit")
+    training, held_out = hold_out(120, numbers)
+    assert {*detector.detector_.rows_.astype(int).ravel()} == {*groups[training]}
+    calibration = detector.calibration_
+    assert len(calibration.groups) == len(held_out)
+    assert calibration.weights.sum() == pytest.approx(19)
+    np.testing.assert_allclose(detector.p_values(X[:1] + 99), 1 / 20)
+    with pytest.raises(ValueError, match=r"All images are of the group 0.0, but Patch"):
+        detector.fit(X, groups=np.zeros(120))
+
+
+@pytest.mark.parametrize("has_groups", [False, True])
+@pytest.mark.parametrize("n_patches", [60, 100_000])
+def test_the_detector_is_told_which_patches_are_of_one_image(
+    rng, has_groups, n_patches
+):
+    X = np.arange(30)[:, None, None] + rng.uniform(0.1, 0.2, size=(30, 8, 9))
+    groups = np.arange(30) // 2 if has_groups else None
+    detector = PatchDetector(Grouped(), 5, n_patches=n_patches, random_state=0)
+    detector.fit(X, groups=groups)
+    numbers = detector.detector_.rows_[:, 0].astype(int)
+    expected = numbers // 2 if has_groups else numbers
+    np.testing.assert_array_equal(detector.detector_.groups_, expected)
+    if not has_groups:  # of a single image, the patches are all that there is
+        assert detector.fit(X[:1]).detector_.groups_ is None
+        rows = X.reshape(30, -1)
+        detector.fit(rows)
+        np.testing.assert_array_equal(detector.detector_.groups_, hold_out(30)[0])
+
+
+def test_map_threshold_of_held_out_images(rng, monkeypatch):
+    X = rng.uniform(size=(60, 8, 8))
+    detector = PatchDetector(Echo(), 4, n_patches=9, random_state=0).fit(X)
+    _, held_out = hold_out(60)
+    for rate in (0.1, 0.01):
+        threshold = detector.map_threshold(false_positive_rate=rate)
+        expected = detector.map_threshold(X[held_out], rate)
+        assert threshold == pytest.approx(expected, rel=1e-3)
+    monkeypatch.setattr(_patches, "_MOST_PIXELS", 600)  # of 19 * 64
+    fewer = clone(detector).fit(X).map_threshold(false_positive_rate=0.1)
+    assert fewer == pytest.approx(detector.map_threshold(false_positive_rate=0.1), 0.05)
+    detector.set_params(stride=1, aggregation="mean")
+    with pytest.raises(ValueError, match="Maps depend on stride, which has"):
+        detector.map_threshold()
+    rows = X.reshape(60, -1)
+    with pytest.raises(ValueError, match="no maps of held-out rows"):
+        detector.fit(rows).map_threshold()
+
+
+def test_calibrate(rng):
+    X = rng.uniform(size=(60, 8, 8))
+    detector = PatchDetector(Echo(), 4, n_patches=9, random_state=0).fit(X)
+    brighter = X + 0.5
+    assert (detector.predict(brighter) == -1).all()
+    inner = detector.detector_
+    with pytest.warns(UserWarning, match="less normal"):
+        detector.calibrate(brighter[:40])
+    assert detector.detector_ is inner
+    assert (detector.predict(brighter[40:]) == -1).mean() < 0.3
+    assert detector.map_threshold() > 1.4
+    assert detector.shift_p_value_ < 0.001
+    detector.set_params(stride=1)
+    with pytest.raises(ValueError, match="stride, which has been set"):
+        detector.p_values(X)
+    detector.calibrate(list(X))
+    assert detector.shift_p_value_ > 0.001
+    assert detector.p_values(X).shape == (60,)
