@@ -430,6 +430,7 @@ def test_hostile_descriptions(fitted, path, change):
         lambda arrays: arrays.update(more=torch.ones(2)),
         lambda arrays: arrays.update({SCALE: torch.ones(1, 8, 9).double()}),
         lambda arrays: arrays.update({SCALE: torch.ones(1, 8, 8)}),
+        lambda arrays: arrays["held_out.residual"].neg_(),
         lambda arrays: arrays.pop("held_out.residual"),
         lambda arrays: arrays.update({"held_out.residual": torch.ones(0).double()}),
         lambda arrays: arrays.update({"held_out.residual": torch.ones(3).double()}),
