@@ -181,6 +181,11 @@ class AlignedLinear(nn.Linear):
         return x if self.bias is None else x + self.bias
 
 
+def largest_batch(device):
+    """Most images of a batch on this device."""
+    return CPU_BATCHES[-1] if device.type == "cpu" else GPU_BATCHES[-1]
+
+
 def fitting_batch(networks, n_workers=1):
     """Most images that a batch can have with the memory at hand.
 
@@ -189,7 +194,7 @@ def fitting_batch(networks, n_workers=1):
     device = networks.device
     n_bytes = _MEMORY_SHARE * free_memory(device) / n_workers
     n_fitting = max(1, n_bytes / bytes_of_a_search(networks))
-    largest = CPU_BATCHES[-1] if device.type == "cpu" else GPU_BATCHES[-1]
+    largest = largest_batch(device)
     while largest > n_fitting:
         largest //= 2
     return largest

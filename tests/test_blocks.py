@@ -224,6 +224,26 @@ def test_other_processes_change_no_bit(detector, images, monkeypatch):
     np.testing.assert_array_equal(detector.anomaly_map(images), maps)
 
 
+@pytest.mark.parametrize("n_jobs", [2, -1])
+def test_no_more_workers_than_blocks(detector, images, searched, n_jobs):
+    """A single block is searched here, with all threads: no process starts."""
+    seen = []
+    detector = copy.deepcopy(detector).set_params(n_jobs=n_jobs)
+    measured = type(detector._searchers)._measured_on
+
+    def look(self, device):
+        seen.append(torch.get_num_threads())
+        return measured(self, device)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(type(detector._searchers), "_measured_on", look)
+        scores = detector.score_samples(images[:64])
+    assert sum(searched) == 64
+    assert {*seen} == {torch.get_num_threads()}
+    detector.set_params(n_jobs=None)
+    np.testing.assert_array_equal(scores, detector.score_samples(images[:64]))
+
+
 def test_eight_threads_share_a_detector(detector, images):
     """Nothing of a detector changes while it scores: all get the bits of one thread."""
     scores, maps = detector.score_samples(images), detector.anomaly_map(images)

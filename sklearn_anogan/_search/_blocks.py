@@ -15,7 +15,7 @@ from sklearn.utils.parallel import Parallel, delayed
 from tqdm import tqdm
 
 from .._devices import CUDA_CAPTURE, free_memory, intraop_threads, is_out_of_memory
-from .._inference import fitting_batch
+from .._inference import fitting_batch, largest_batch
 
 #: Batches in a block, at most.
 _BATCHES_OF_A_BLOCK = 8
@@ -78,6 +78,9 @@ def search_in_blocks(
     # processes.
     prefer = "processes" if on_cpu else "threads"
     n_workers = max(effective_n_jobs(workers.n_jobs), len(devices))
+    # No more than there are blocks: a process takes longer to start than to search one.
+    n_workers = min(n_workers, ceil(len(index) / largest_batch(devices[0])))
+    devices = devices[:n_workers]
     n_threads, n_sharing = None, ceil(n_workers / len(devices))
     if on_cpu and n_workers > 1:
         n_sharing = min(n_workers, os.cpu_count())  # a cluster has more elsewhere
