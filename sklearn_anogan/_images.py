@@ -14,8 +14,10 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from sklearn.utils import check_array
+from sklearn.utils import assert_all_finite, check_array
 from torch.nn.functional import adaptive_avg_pool2d, interpolate
+
+from ._sources import PiecewiseArray, check_source, is_read_in_pieces
 
 #: Numbers read at once when all of X is looked through, 8 MB as float64.
 _BLOCK_VALUES = 2**20
@@ -307,8 +309,12 @@ def check_images(X, image_shape, *, n_features, min_samples, estimator_name):
     ValueError, TypeError
         If X is not numeric, real, dense and finite, or has other shapes than wanted.
     """
+    check_source(X, estimator_name)
     X = _stack(X, estimator_name)
-    if isinstance(X, torch.Tensor):
+    if is_read_in_pieces(X):
+        X = PiecewiseArray(X, estimator_name)
+        _check_pieces(X, min_samples, estimator_name)
+    elif isinstance(X, torch.Tensor):
         X = _check_tensor(X, min_samples, estimator_name)
     else:
         X = check_array(
@@ -319,9 +325,12 @@ def check_images(X, image_shape, *, n_features, min_samples, estimator_name):
             input_name="X",
         )
     if X.ndim == 2 and n_features not in (None, X.shape[1]):
+        hint = ""
+        if image_shape is not None and tuple(X.shape) == tuple(image_shape):
+            hint = " If X is a single image, pass X[None]: a list of one image, [X]."
         raise ValueError(
             f"X has {X.shape[1]} features, but {estimator_name} is expecting "
-            f"{n_features} features as input."
+            f"{n_features} features as input.{hint}"
         )
     return Images(X, image_shape, estimator_name)
 
@@ -362,6 +371,24 @@ def _stack(X, estimator_name):
     if X and all(isinstance(image, torch.Tensor) for image in X):
         return torch.stack(X)
     return X
+
+
+def _check_pieces(X, min_samples, estimator_name):
+    """What `check_array` does for arrays, block by block."""
+    if X.dtype.kind not in "buif":
+        raise ValueError(
+            f"X has values of type {X.dtype}, but {estimator_name} needs real numbers."
+        )
+    if X.ndim < 2 or len(X) < min_samples or prod(X.shape) == 0:
+        raise ValueError(
+            f"Found array with {len(X)} sample(s) (shape={X.shape}) while a minimum of "
+            f"{min_samples} is required by {estimator_name}, none empty."
+        )
+    if X.dtype.kind == "f":
+        size = max(1, _BLOCK_VALUES // prod(X.shape[1:]))
+        for start in range(0, len(X), size):
+            block = X[start : start + size]
+            assert_all_finite(block, input_name="X", estimator_name=estimator_name)
 
 
 def _check_tensor(X, min_samples, estimator_name):

@@ -8,7 +8,6 @@ from numbers import Integral, Real
 
 import numpy as np
 import torch
-from scipy.ndimage import zoom
 from sklearn.base import (
     BaseEstimator,
     MetaEstimatorMixin,
@@ -27,9 +26,16 @@ from tqdm import tqdm
 
 from ._base import ImageDetectorMixin, own_random_state, unchanged_on_failure
 from ._calibration import PIXEL_SHARES, Calibration, quantiles_of_maps
+from ._cutting import StitchedMap, begins, draw_patches, pair, shrink, window_at
 from ._detector import AnoGANDetector
 from ._holding_out import MOST_HELD_OUT, check_groups, hold_out
 from ._plain import count, expect
+from ._sources import (
+    as_array,
+    check_source,
+    is_column_of_images,
+    is_read_in_pieces,
+)
 
 __all__ = ["PatchDetector"]
 
@@ -281,7 +287,7 @@ class PatchDetector(ImageDetectorMixin, MetaEstimatorMixin, BaseEstimator):
             patch_shape, _ = self._sizes()
             small = tuple(side // self.downsampling for side in patch_shape)
             of_patches["image_shape"] = (*small, self.n_channels_)
-            rows, numbers = _draw_patches(
+            rows, numbers = draw_patches(
                 images, training, patch_shape, self.downsampling, self.n_patches, rng
             )
         else:
@@ -325,7 +331,7 @@ class PatchDetector(ImageDetectorMixin, MetaEstimatorMixin, BaseEstimator):
         """Scores of the images at ``index``, and what is learned of their maps."""
         if not isinstance(images, _Images):
             return self._scores_of(images, index), {}
-        step = ceil(sum(prod(images.shape(i)[:2]) for i in index) / _MOST_PIXELS)
+        step = ceil(sum(prod(images.size(i)) for i in index) / _MOST_PIXELS)
         scores, pixels = [], []
         for _, one in self._maps(images, index):
             scores.append(self._score_of(one))
@@ -467,7 +473,7 @@ class PatchDetector(ImageDetectorMixin, MetaEstimatorMixin, BaseEstimator):
             for place, patch_map in zip(places, patch_maps, strict=True)
         )
         for i, of_image in groupby(patches, lambda patch: patch[0][0]):
-            stitched = _StitchedMap(images.shape(i)[:2], images.dtype, *self._sizes())
+            stitched = StitchedMap(images.size(i), images.dtype, *self._sizes())
             for (_, *corner), patch_map in of_image:
                 stitched.add(corner, patch_map, self.downsampling)
             yield i, stitched.blended()
@@ -494,9 +500,7 @@ class PatchDetector(ImageDetectorMixin, MetaEstimatorMixin, BaseEstimator):
         """Blocks of places (image, top, left), with the detector's answers for them."""
         patch_shape, stride = self._sizes()
         size = max(1, _BLOCK_VALUES // (np.prod(patch_shape) * images.n_channels))
-        grids = [
-            [*map(_begins, images.shape(i)[:2], patch_shape, stride)] for i in index
-        ]
+        grids = [[*map(begins, images.size(i), patch_shape, stride)] for i in index]
         places = (
             (i, top, left)
             for i, (tops, lefts) in zip(index, grids, strict=True)
@@ -509,16 +513,16 @@ class PatchDetector(ImageDetectorMixin, MetaEstimatorMixin, BaseEstimator):
         ) as progress:
             while block := list(islice(places, size)):
                 patches = np.stack(
-                    [images[i][_window_at(corner, patch_shape)] for i, *corner in block]
+                    [images[i][window_at(corner, patch_shape)] for i, *corner in block]
                 )
                 images.check_finite(patches, [i for i, *_ in block])
-                patches = _shrink(patches, self.downsampling)
+                patches = shrink(patches, self.downsampling)
                 yield block, method(patches.reshape(len(block), -1))
                 progress.update(len(block))
 
     def _choose_patch_shape(self, images, has_maps):
         if self.patch_shape is not None:
-            return _pair(self.patch_shape, "patch_shape")
+            return pair(self.patch_shape, "patch_shape")
         largest = _WITH_MAPS if has_maps else _WITHOUT_MAPS
         return tuple(
             max(1, min(largest, *sides) // self.downsampling) * self.downsampling
@@ -528,7 +532,7 @@ class PatchDetector(ImageDetectorMixin, MetaEstimatorMixin, BaseEstimator):
     def _sizes(self):
         """`patch_shape` and `stride` as pairs, checked."""
         given = self.patch_shape_ if self.patch_shape is None else self.patch_shape
-        patch_shape = _pair(given, "patch_shape")
+        patch_shape = pair(given, "patch_shape")
         if any(side % self.downsampling for side in patch_shape):
             raise ValueError(
                 f"patch_shape={given!r} is no multiple of downsampling="
@@ -536,7 +540,7 @@ class PatchDetector(ImageDetectorMixin, MetaEstimatorMixin, BaseEstimator):
             )
         if self.stride is None:
             return patch_shape, tuple(max(1, side // 2) for side in patch_shape)
-        stride = _pair(self.stride, "stride")
+        stride = pair(self.stride, "stride")
         if any(step > side for step, side in zip(stride, patch_shape, strict=True)):
             raise ValueError(
                 f"stride={self.stride!r} is larger than patch_shape="
@@ -548,8 +552,9 @@ class PatchDetector(ImageDetectorMixin, MetaEstimatorMixin, BaseEstimator):
     def _check_images(self, X, *, reset, has_maps=None):
         """Wrap X as images, or check it as rows; `reset` needs to know `has_maps`."""
         name = type(self).__name__
-        is_list = isinstance(X, list | tuple) and (not X or np.ndim(X[0]) > 1)
-        if is_list or getattr(X, "ndim", 2) > 2:
+        check_source(X, name)
+        X = list(X) if is_column_of_images(X) else X
+        if _holds_images(X):
             images = _Images(X, name)
             if not reset and not hasattr(self, "n_channels_"):
                 raise ValueError(f"{name} was fitted to rows, but X holds images.")
@@ -563,6 +568,12 @@ class PatchDetector(ImageDetectorMixin, MetaEstimatorMixin, BaseEstimator):
                     "it a list of images or an array (n, height, width[, channels])."
                 )
             if reset:
+                if self.patch_shape is not None:
+                    raise ValueError(
+                        f"X has two dimensions, which are rows of numbers, and rows "
+                        f"have no patches of patch_shape={self.patch_shape!r}. If X is "
+                        "a single image, pass X[None]; for rows, use patch_shape=None."
+                    )
                 for attribute in ("n_channels_", "patch_shape_"):
                     vars(self).pop(attribute, None)
             return validate_data(self, X, reset=reset, ensure_min_samples=1 + reset)
@@ -575,39 +586,6 @@ class PatchDetector(ImageDetectorMixin, MetaEstimatorMixin, BaseEstimator):
                 f"fitted to images of {self.n_channels_}."
             )
         return images
-
-
-class _StitchedMap:
-    """Maps of patches, blended into the map of an image.
-
-    Parameters
-    ----------
-    shape : tuple (height, width)
-    dtype : dtype of the map
-    patch_shape, stride : tuples of two int
-    """
-
-    def __init__(self, shape, dtype, patch_shape, stride):
-        self.map = np.zeros(shape, dtype)
-        self.patch_shape, self.stride = patch_shape, stride
-        self.window = [np.hanning(side + 2)[1:-1] for side in patch_shape]
-        self.patch_window = np.outer(*self.window).astype(dtype)
-
-    def add(self, corner, patch_map, downsampling):
-        """Add the map of a shrunk patch at (top, left)."""
-        enlarged = _enlarge(patch_map, downsampling)
-        window = _window_at(corner, self.patch_shape)
-        self.map[window] += self.patch_window * enlarged
-
-    def blended(self):
-        """The map, once all patches are in."""
-        for axis in (0, 1):
-            weights = np.zeros(self.map.shape[axis], self.map.dtype)
-            side, stride = self.patch_shape[axis], self.stride[axis]
-            for begin in _begins(len(weights), side, stride):
-                weights[begin : begin + side] += self.window[axis]
-            self.map /= np.expand_dims(weights, 1 - axis)
-        return self.map
 
 
 def to_plain(detector):
@@ -648,7 +626,7 @@ def restore(detector, plain, tensors, parameters, inner):
     if "n_channels_" in plain:
         of_maps = {"map_quantiles": PIXEL_SHARES.shape}
         detector.n_channels_ = count(plain["n_channels_"])
-        detector.patch_shape_ = _pair([*map(count, plain["patch_shape_"])], "its patch")
+        detector.patch_shape_ = pair([*map(count, plain["patch_shape_"])], "its patch")
     detector.detector_ = inner
     detector.calibration_ = Calibration.from_plain(
         plain["calibration"],
@@ -669,14 +647,14 @@ class _Images:
     """
 
     def __init__(self, X, name):
-        self.is_list = isinstance(X, list | tuple)
-        self.X = [_on_cpu(image) for image in X] if self.is_list else _on_cpu(X)
-        self.name = name
-        if len(X) == 0:
+        self.is_list = isinstance(X, list | tuple) or not hasattr(X, "shape")
+        self.X, self.name, self.latest = X, name, (None, None)
+        self.n = len(X) if self.is_list else X.shape[0]
+        if len(self) == 0:
             raise ValueError(f"Found array with 0 sample(s): {name} needs images.")
         dtypes, channels = set(), set()
         self.sizes = []  # of all images, or of the first, which is like all
-        for i in range(len(X)) if self.is_list else [0]:
+        for i in range(len(self)) if self.is_list else [0]:
             image = self[i]
             self.sizes.append(image.shape[:2])
             dtypes.add(image.dtype)
@@ -691,13 +669,18 @@ class _Images:
         (self.n_channels,) = channels
 
     def __len__(self):
-        return len(self.X)
+        return self.n
 
     def __getitem__(self, i):
-        image = self.X[i]
-        if isinstance(image, torch.Tensor):
-            image = (image.movedim(0, -1) if image.ndim == 3 else image).numpy()
-        image = np.asarray(image)
+        if self.latest[0] != i:  # patches of an image are read one after the other
+            self.latest = i, self._read(i)
+        return self.latest[1]
+
+    def _read(self, i):
+        image = self.X[int(i)]
+        if isinstance(image, torch.Tensor) and image.ndim == 3:
+            image = image.movedim(0, -1)
+        image = as_array(image, i, self.name)
         if image.ndim not in (2, 3) or 0 in image.shape:
             raise ValueError(
                 f"Image {i} of X has the shape {image.shape}; {self.name} takes images "
@@ -710,8 +693,9 @@ class _Images:
             )
         return image[..., np.newaxis] if image.ndim == 2 else image
 
-    def shape(self, i):
-        return self[i].shape
+    def size(self, i):
+        """Height and width of an image, which is not read for this."""
+        return self.sizes[i if self.is_list else 0]
 
     def check_sizes(self, patch_shape):
         """Refuse images that are smaller than a patch."""
@@ -734,90 +718,8 @@ class _Images:
             ) from None
 
 
-def _on_cpu(X):
-    return X.detach().cpu() if isinstance(X, torch.Tensor) else X
-
-
-def _draw_patches(images, index, patch_shape, downsampling, n_patches, rng):
-    """Patches at random places of the images.
-
-    Returns
-    -------
-    rows : ndarray of shape (n, n_values)
-    numbers : ndarray of shape (n,)
-        Of the images.
-    """
-    small = [side // downsampling for side in patch_shape]
-    free = np.array([images.shape(i)[:2] for i in index]) - patch_shape + 1
-    n_places = free.prod(axis=1)
-    takes_all = n_places.sum() <= n_patches
-    n_patches = min(n_patches, n_places.sum())
-    counts = rng.multinomial(n_patches, n_places / n_places.sum())
-    if takes_all:
-        counts = n_places
-    dtype = (
-        _dtype_of_means(images.patch_dtype) if downsampling > 1 else images.patch_dtype
-    )
-    patches = np.empty((n_patches, *small, images.n_channels), dtype)
-    drawn = 0
-    for i, (n_down, n_right), n_here in zip(index, free, counts, strict=True):
-        image = images[i]
-        corners = rng.randint((n_down, n_right), size=(n_here, 2))
-        if takes_all:
-            corners = np.argwhere(np.ones((n_down, n_right)))
-        for corner in corners:
-            patch = image[_window_at(corner, patch_shape)][np.newaxis]
-            images.check_finite(patch, [i])
-            patches[drawn] = _shrink(patch, downsampling)[0]
-            drawn += 1
-    return patches.reshape(n_patches, -1), np.repeat(index, counts)
-
-
-def _shrink(patches, factor):
-    """Patches (n, height, width, channels) to the means of blocks of pixels."""
-    if factor == 1:
-        return patches
-    n, height, width, n_channels = patches.shape
-    blocks = (n, height // factor, factor, width // factor, factor, n_channels)
-    means = patches.reshape(blocks).mean((2, 4))
-    if patches.dtype.kind in "iu":  # uint8 stays what says that the range is 0 to 255
-        means = np.rint(means)
-    return means.astype(_dtype_of_means(patches.dtype))
-
-
-def _dtype_of_means(dtype):
-    return dtype if dtype.kind != "b" else np.dtype(np.float32)
-
-
-def _enlarge(patch_map, factor):
-    """The map of a shrunk patch in the pixels of the image, interpolated."""
-    if factor == 1 or patch_map.size == 1:  # a score is the same everywhere
-        return patch_map
-    return zoom(patch_map, factor, order=1, mode="nearest", grid_mode=True)
-
-
-def _begins(length, side, stride):
-    """Where patches begin along an axis; the last one ends with it."""
-    begins = list(range(0, length - side + 1, stride))
-    if begins[-1] < length - side:
-        begins.append(length - side)
-    return begins
-
-
-def _window_at(corner, patch_shape):
-    """Slices of an image that cut out a patch."""
-    return tuple(
-        slice(begin, begin + side)
-        for begin, side in zip(corner, patch_shape, strict=True)
-    )
-
-
-def _pair(value, name):
-    """A size given as one number or two, as two."""
-    pair = (value, value) if isinstance(value, Integral) else tuple(value)
-    if len(pair) != 2 or not all(isinstance(n, Integral) and n >= 1 for n in pair):
-        raise ValueError(
-            f"{name} must be a whole number of at least 1 or two of them, (height, "
-            f"width), got {value!r}."
-        )
-    return tuple(int(n) for n in pair)
+def _holds_images(X):
+    """Whether X holds images, and not rows of numbers."""
+    if isinstance(X, list | tuple):
+        return not X or np.ndim(X[0]) > 1
+    return len(X.shape) > 2 if hasattr(X, "shape") else is_read_in_pieces(X)

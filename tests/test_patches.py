@@ -1,6 +1,7 @@
 import pickle
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from sklearn.base import BaseEstimator, OutlierMixin, clone
@@ -598,8 +599,7 @@ def test_the_detector_is_told_which_patches_are_of_one_image(
     np.testing.assert_array_equal(detector.detector_.groups_, expected)
     if not has_groups:  # of a single image, the patches are all that there is
         assert detector.fit(X[:1]).detector_.groups_ is None
-        rows = X.reshape(30, -1)
-        detector.fit(rows)
+        detector.set_params(patch_shape=None).fit(X.reshape(30, -1))
         np.testing.assert_array_equal(detector.detector_.groups_, hold_out(30)[0])
 
 
@@ -617,9 +617,18 @@ def test_map_threshold_of_held_out_images(rng, monkeypatch):
     detector.set_params(stride=1, aggregation="mean")
     with pytest.raises(ValueError, match="Maps depend on stride, which has"):
         detector.map_threshold()
-    rows = X.reshape(60, -1)
+    detector.set_params(patch_shape=None).fit(X.reshape(60, -1))
     with pytest.raises(ValueError, match="no maps of held-out rows"):
-        detector.fit(rows).map_threshold()
+        detector.map_threshold()
+
+
+def test_a_single_image_is_not_taken_for_rows(rng):
+    image = rng.normal(size=(40, 60))
+    for X in (image, image.tolist(), torch.tensor(image)):
+        with pytest.raises(ValueError, match=r"a single image, pass X\[None\]"):
+            PatchDetector(Echo(), 8).fit(X)
+    detector = PatchDetector(Echo(), 8, n_patches=50).fit(image[None])
+    assert detector.anomaly_map(image[None]).shape == (1, 40, 60)
 
 
 def test_calibrate(rng):
@@ -640,3 +649,42 @@ def test_calibrate(rng):
     detector.calibrate(list(X))
     assert detector.shift_p_value_ > 0.001
     assert detector.p_values(X).shape == (60,)
+
+
+class Counting:
+    """An array in a file, which counts what is read of it."""
+
+    def __init__(self, X):
+        self.X, self.shape, self.dtype = X, X.shape, X.dtype
+        self.n_read = 0
+
+    def __getitem__(self, index):
+        assert isinstance(index, int | slice)
+        part = self.X[index]
+        self.n_read += 1 if isinstance(index, int) else len(part)
+        return part
+
+
+def test_an_image_is_read_once_for_all_its_patches(rng):
+    X = rng.uniform(size=(30, 20, 24))
+    detector = PatchDetector(Echo(), 6, n_patches=200, random_state=0)
+    expected = detector.fit(X).anomaly_map(X)
+    source = Counting(X)
+    again = clone(detector).fit(source)
+    np.testing.assert_array_equal(again.detector_.rows_, detector.detector_.rows_)
+    source.n_read = 0
+    np.testing.assert_array_equal(again.anomaly_map(source), expected)
+    assert source.n_read == 30
+
+
+def test_images_of_different_sizes_in_columns(rng):
+    images = [rng.uniform(size=(20, 24)), rng.uniform(size=(22, 20))]
+    column = np.empty(2, dtype=object)
+    column[:] = images
+    detector = PatchDetector(Echo(), 6, n_patches=50, random_state=0).fit(images)
+    for same in (column, pd.Series(images, index=[7, 3])):
+        np.testing.assert_array_equal(
+            detector.score_samples(same), detector.score_samples(images)
+        )
+        again = clone(detector).fit(same)
+        np.testing.assert_array_equal(again.detector_.rows_, detector.detector_.rows_)
