@@ -5,7 +5,6 @@
 import copy
 from dataclasses import fields
 from functools import partial
-from math import prod
 from numbers import Integral, Real
 from pathlib import Path
 
@@ -27,7 +26,7 @@ from ._base import (
 from ._calibration import Calibration, folds_of
 from ._compat import CallbackSupportMixin, fit_context, with_callbacks
 from ._copies import tell_of_copies
-from ._devices import resolve_devices
+from ._devices import resolve_devices, usual_torch
 from ._findings import find_all, in_layout, make_finders, need_search
 from ._holding_out import MOST_HELD_OUT, check_groups, hold_out
 from ._images import (
@@ -37,12 +36,10 @@ from ._images import (
     check_images,
     within,
 )
-from ._model import Model, UnknownNameError
+from ._named_callbacks import NamedCallbacksMixin
 from ._networks import BUILT_IN
-from ._plain import expect
 from ._ruler import learn_ruler
 from ._score import (
-    ALWAYS_DEFINED,
     JOINS,
     TERMS,
     defined_terms,
@@ -57,7 +54,9 @@ __all__ = ["AnoGANDetector"]
 _FEWEST_STEPS = 5
 
 
-class AnoGANDetector(CallbackSupportMixin, ImageDetectorMixin, BaseEstimator):
+class AnoGANDetector(
+    CallbackSupportMixin, NamedCallbacksMixin, ImageDetectorMixin, BaseEstimator
+):
     """Detect images unlike the training images with a generative adversarial network.
 
     AnoGAN [1]_ trains a DCGAN [2]_ on normal images. For a new image x, the detector
@@ -138,7 +137,9 @@ class AnoGANDetector(CallbackSupportMixin, ImageDetectorMixin, BaseEstimator):
         Whether training computes in bfloat16, which is much faster on newer GPUs.
 
     callbacks : list of skorch callbacks, default=None
-        Called while generator and discriminator are trained; see Notes.
+        Called while generator and discriminator are trained; see Notes. With (name,
+        callback) instead of a callback, ``callbacks__name__parameter`` is a parameter
+        of the detector, for a grid search.
 
     checkpoint_dir : str or path, default=None
         Directory to which `fit` writes checkpoints between epochs. If `fit` is
@@ -330,11 +331,12 @@ class AnoGANDetector(CallbackSupportMixin, ImageDetectorMixin, BaseEstimator):
     Rows are images of height and width 1 with a channel for each feature. In evaluation
     mode, neither network may draw random numbers or mix the images of a batch.
 
-    `callbacks` are skorch's, for instance ``EarlyStopping`` or ``LRScheduler``. A
-    callback is given a net in which ``module_`` is the generator that will be kept and
-    ``discriminator_`` the discriminator. No validation data are set aside, so that an
-    ``EpochScoring`` needs ``on_train=True, use_caching=False``. scikit-learn's own
-    callbacks are set with ``set_callbacks``, from version 1.9 on.
+    `callbacks` are skorch's, for instance ``LRScheduler`` or
+    ``EarlyStopping(monitor="generator_loss")``: what is monitored has to be in
+    `history_`. A callback is given a net in which ``module_`` is the generator that
+    will be kept and ``discriminator_`` the discriminator. No validation data are set
+    aside, so that an ``EpochScoring`` needs ``on_train=True, use_caching=False``.
+    scikit-learn's own callbacks are set with ``set_callbacks``, from version 1.9 on.
 
     Parameters of the search and of the score can be set after `fit` and take effect at
     once. The threshold ``offset_`` stays that of the last `fit`. `predict` therefore
@@ -581,6 +583,7 @@ class AnoGANDetector(CallbackSupportMixin, ImageDetectorMixin, BaseEstimator):
             )
         return self
 
+    @usual_torch()
     def _fit(self, X, groups, make_report):
         effective_n_jobs(self.n_jobs)  # fails now rather than after the training
         device, *_ = resolve_devices(self.device)
@@ -649,7 +652,7 @@ class AnoGANDetector(CallbackSupportMixin, ImageDetectorMixin, BaseEstimator):
     def _adopt(self, model):
         self.model_, self._searchers = model, Searchers(model)
 
-    @torch.inference_mode(False)
+    @usual_torch()
     def _calibrate(self, images, held_out, groups=None, replaced=None):
         """Search the held-out images once, fit the terms, and set the threshold.
 
@@ -1024,6 +1027,7 @@ class AnoGANDetector(CallbackSupportMixin, ImageDetectorMixin, BaseEstimator):
         found = self._find(images, *names, terms=self._terms())
         return Bunch(**found, scores=self._scores(found["terms"]))
 
+    @usual_torch()
     def sample(self, n_samples=1, random_state=None):
         """Draw images from the generator.
 
@@ -1062,6 +1066,7 @@ class AnoGANDetector(CallbackSupportMixin, ImageDetectorMixin, BaseEstimator):
         seed = own_random_state(random_state).randint(2**31 - 1)
         return self.model_.generate(self.model_.draw(n_samples, seed))
 
+    @usual_torch()
     def generate(self, z):
         """Generate the images of latent codes.
 
@@ -1121,7 +1126,7 @@ class AnoGANDetector(CallbackSupportMixin, ImageDetectorMixin, BaseEstimator):
             self.n_features_in_ = int(np.prod(images.layout.image_shape))
         return images
 
-    @torch.inference_mode(False)
+    @usual_torch()
     def _find(self, images, *names, index=None, terms=None):
         """Search images once, for all that is asked for.
 
@@ -1185,53 +1190,3 @@ class AnoGANDetector(CallbackSupportMixin, ImageDetectorMixin, BaseEstimator):
             return self.search_steps
         height, width = self.model_.network_shape
         return max(_FEWEST_STEPS, int(np.sqrt(height * width) / 6))
-
-
-def to_plain(detector):
-    """What a detector has learned for JSON, and its tensors by name."""
-    model, tensors = detector.model_.to_plain()
-    calibration, more_tensors = detector.calibration_.to_plain()
-    return {"model": model, "calibration": calibration}, tensors | more_tensors
-
-
-def restore(detector, plain, tensors, parameters, classes):
-    """Give a new detector what another one has learned; takes out the tensors.
-
-    Parameters
-    ----------
-    detector : AnoGANDetector
-        With `n_features_in_`.
-    plain, tensors
-        Of `to_plain`.
-    parameters : list of dict
-        Of `Calibration.from_plain`.
-    classes : dict
-        See `Model.from_plain`.
-
-    Raises
-    ------
-    Exception
-        Of any kind, if the plain form does not fit together.
-    """
-    detector._validate_params()
-    model = Model.from_plain(plain["model"], tensors, classes)
-    expect("features", detector.n_features_in_, prod(model.layout.chw))
-    for each in parameters:
-        expect("parameters of fit", {*each}, {*detector._calibrated_parameters()})
-    names = list(map(str, plain["calibration"]["names"]))
-    if unknown := {*names} - {*TERMS}:
-        raise UnknownNameError(
-            f"The detector's score has the term {min(unknown)!r}, which is not among "
-            f"the terms of this version of sklearn-anogan: {', '.join(TERMS)}."
-        )
-    needed = {*ALWAYS_DEFINED} | ({"largest_deviation"} if model.ruler else set())
-    expect("terms that are missing", needed - {*names}, set())
-    defined = {term.name for term in defined_terms(model)}
-    expect("terms that cannot be measured", {*names} - defined, set())
-    detector._adopt(model)
-    shapes = {name: TERMS[name].shapes(model) for name in names}
-    detector.calibration_ = Calibration.from_plain(
-        plain["calibration"], tensors, parameters, shapes
-    )
-    values = [v for each in detector.calibration_.all for v in each.held_out.values()]
-    expect("whether a term is negative", min(map(np.min, values)) < 0, False)

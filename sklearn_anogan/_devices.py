@@ -3,7 +3,7 @@
 """Torch devices: names, memory, threads, random states, exactness."""
 
 import threading
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import psutil
 import torch
@@ -65,6 +65,47 @@ def is_out_of_memory(error):
             "ALLOC_FAILED",
         )
     )
+
+
+class _DefaultDtype:
+    """Makes float32 torch's default type, for as long as any thread needs it."""
+
+    def __init__(self):
+        self.lock, self.n_users, self.before = threading.Lock(), 0, None
+
+    def __enter__(self):
+        with self.lock:
+            if self.n_users == 0:
+                self.before = torch.get_default_dtype()
+                torch.set_default_dtype(torch.float32)
+            self.n_users += 1
+
+    def __exit__(self, *exception):
+        with self.lock:
+            self.n_users -= 1
+            if self.n_users == 0:
+                torch.set_default_dtype(self.before)
+
+
+_FLOAT32 = _DefaultDtype()
+
+
+@contextmanager
+def usual_torch():
+    """Torch as it is by default, whatever the user's code has set around a call.
+
+    Inference mode, the default type and device, and autocast would make other scores,
+    or fail where they meet what they do not expect.
+    """
+    with ExitStack() as stack:
+        stack.enter_context(torch.inference_mode(False))
+        stack.enter_context(_FLOAT32)
+        if torch.get_default_device().type != "cpu":
+            stack.enter_context(torch.device("cpu"))
+        for device_type in ("cpu", "cuda"):
+            if torch.is_autocast_enabled(device_type):
+                stack.enter_context(torch.autocast(device_type, enabled=False))
+        yield
 
 
 @contextmanager

@@ -126,11 +126,14 @@ class Images:
         if isinstance(block, torch.Tensor):
             block = block.detach().double()
         else:
-            block = torch.from_numpy(np.array(block, dtype=np.float64))
+            block = torch.from_numpy(np.array(block, dtype=np.float64, order="C"))
         channels, height, width = self.layout.chw
         if self.layout.channels_first:
-            return block.reshape(-1, channels, height, width)
-        return block.reshape(-1, height, width, channels).movedim(-1, 1)
+            block = block.reshape(-1, channels, height, width)
+        else:
+            block = block.reshape(-1, height, width, channels).movedim(-1, 1)
+        # The same order in memory for every layout: sums round by this order.
+        return block.contiguous()
 
     def block_size(self):
         """Number of images to read at once."""

@@ -25,11 +25,10 @@ from sklearn.utils.validation import (
 from tqdm import tqdm
 
 from ._base import ImageDetectorMixin, own_random_state, unchanged_on_failure
-from ._calibration import PIXEL_SHARES, Calibration, quantiles_of_maps
+from ._calibration import Calibration, quantiles_of_maps
 from ._cutting import StitchedMap, begins, draw_patches, pair, shrink, window_at
 from ._detector import AnoGANDetector
 from ._holding_out import MOST_HELD_OUT, check_groups, hold_out
-from ._plain import count, expect
 from ._sources import (
     as_array,
     check_source,
@@ -586,54 +585,6 @@ class PatchDetector(ImageDetectorMixin, MetaEstimatorMixin, BaseEstimator):
                 f"fitted to images of {self.n_channels_}."
             )
         return images
-
-
-def to_plain(detector):
-    """What a detector has learned for JSON, and its tensors by name.
-
-    `detector_` is not included.
-    """
-    calibration, tensors = detector.calibration_.to_plain()
-    plain = {"calibration": calibration}
-    if hasattr(detector, "n_channels_"):
-        plain["n_channels_"] = int(detector.n_channels_)
-        plain["patch_shape_"] = [*map(int, detector.patch_shape_)]
-    return plain, tensors
-
-
-def restore(detector, plain, tensors, parameters, inner):
-    """Give a new detector what another one has learned; takes out the tensors.
-
-    Parameters
-    ----------
-    detector : PatchDetector
-    plain, tensors
-        Of `to_plain`.
-    parameters : list of dict
-        Of `Calibration.from_plain`.
-    inner : detector
-        Fitted to the patches.
-
-    Raises
-    ------
-    Exception
-        Of any kind, if the plain form does not fit together.
-    """
-    detector._validate_params()
-    for each in parameters:
-        expect("parameters of fit", {*each}, {*detector._calibrated_parameters()})
-    of_maps = {}
-    if "n_channels_" in plain:
-        of_maps = {"map_quantiles": PIXEL_SHARES.shape}
-        detector.n_channels_ = count(plain["n_channels_"])
-        detector.patch_shape_ = pair([*map(count, plain["patch_shape_"])], "its patch")
-    detector.detector_ = inner
-    detector.calibration_ = Calibration.from_plain(
-        plain["calibration"],
-        tensors,
-        parameters,
-        {"score": of_maps},
-    )
 
 
 class _Images:

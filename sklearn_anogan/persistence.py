@@ -21,12 +21,19 @@ import skorch
 import torch
 from sklearn.utils.validation import check_is_fitted
 
-from . import __version__, _detector, _patches
+from . import __version__
 from ._detector import AnoGANDetector
+from ._devices import usual_torch
 from ._files import unusable, write_whole
 from ._model import UnknownNameError, class_of, name_of
 from ._patches import PatchDetector
 from ._plain import count, expect, number, take_under
+from ._plain_forms import (
+    anogan_to_plain,
+    patches_to_plain,
+    restore_anogan,
+    restore_patches,
+)
 
 __all__ = ["load", "save"]
 
@@ -111,6 +118,7 @@ def save(detector, path):
         raise unusable("path", path, error) from error
 
 
+@usual_torch()
 def load(path, *, generator=None, discriminator=None, device=None):
     """Read a detector from a file, without executing anything in the file.
 
@@ -249,9 +257,9 @@ def _describe(detector):
     if hasattr(detector, "feature_names_in_"):
         described["feature_names_in_"] = list(map(str, detector.feature_names_in_))
     if isinstance(detector, AnoGANDetector):
-        learned, tensors = _detector.to_plain(detector)
+        learned, tensors = anogan_to_plain(detector)
     else:
-        learned, tensors = _patches.to_plain(detector)
+        learned, tensors = patches_to_plain(detector)
         described["detector"], of_inner = _describe(detector.detector_)
         tensors |= {f"{_INNER}{name}": tensor for name, tensor in of_inner.items()}
     return described | {"learned": learned}, tensors
@@ -277,12 +285,12 @@ def _restore(described, tensors, given):
     parameters = [_decode_each(e, given) for e in described["parameters_of_fit"]]
     of_detector = detector, described["learned"], tensors, parameters
     if cls is AnoGANDetector:
-        _detector.restore(*of_detector, given)
+        restore_anogan(*of_detector, given)
     else:
         inner_tensors = take_under(tensors, _INNER)
         inner = _restore(described["detector"], inner_tensors, given)
         _expect_none_left(inner_tensors)
-        _patches.restore(*of_detector, inner)
+        restore_patches(*of_detector, inner)
     return detector
 
 

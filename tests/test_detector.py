@@ -1651,3 +1651,27 @@ def test_a_calibrated_detector_is_saved(zeros, quick, rng, tmp_path):
     few = AnoGANDetector(**quick).fit(zeros[:5]).calibrate(zeros[100:140])
     save(few, tmp_path / "detector.safetensors")
     assert np.isnan(load(tmp_path / "detector.safetensors").shift_p_value_)
+
+
+@pytest.mark.parametrize("n_channels", [None, 3])
+def test_the_same_numbers_train_the_same_model(rng, quick, n_channels):
+    """Whatever their order in memory: C, Fortran, reversed, or a tensor of torch."""
+    shape = (60, 8, 10) if n_channels is None else (60, 8, 10, n_channels)
+    X = rng.uniform(size=shape)
+    expected = AnoGANDetector(**quick).fit(X)
+    scores = expected.score_samples(X)
+    tensor = torch.tensor(X) if n_channels is None else torch.tensor(X).movedim(-1, 1)
+    for same in (
+        np.asfortranarray(X),
+        X[:, ::-1].copy()[:, ::-1],
+        tensor,
+        tensor.contiguous(),
+    ):
+        detector = AnoGANDetector(**quick).fit(same)
+        np.testing.assert_array_equal(detector.score_samples(same), scores)
+        for a, b in zip(
+            detector.generator_.state_dict().values(),
+            expected.generator_.state_dict().values(),
+            strict=True,
+        ):
+            assert torch.equal(a, b)

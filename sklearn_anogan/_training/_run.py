@@ -12,7 +12,7 @@ import joblib
 import torch
 from tqdm import tqdm
 
-from .._devices import exact_convolutions, is_out_of_memory, seeded
+from .._devices import exact_convolutions, is_out_of_memory, seeded, usual_torch
 from .._images import TrainingImages
 from .._model import Model, frozen
 from .._networks import check_network_class, encoder_class
@@ -64,7 +64,7 @@ class TrainingRun:
     report: Callable | None = None
     verbose: int = 0
 
-    @torch.inference_mode(False)
+    @usual_torch()
     def train(self, *, with_encoder):
         """Train a generator and a discriminator on normal images, then an encoder.
 
@@ -333,7 +333,7 @@ def _options_of_both_nets(images, settings):
     }
 
 
-@torch.inference_mode(False)
+@usual_torch()
 @torch.enable_grad()
 def _run(net, images, seed, verbose, checkpoint, name, load_start=lambda: None):
     """Train a net to its last epoch, from its checkpoint if there is one."""
@@ -355,6 +355,8 @@ def _run(net, images, seed, verbose, checkpoint, name, load_start=lambda: None):
             net.notify("on_train_begin", X=images, y=None)
             _run_epochs(net, images, checkpoint)
             net.notify("on_train_end", X=images, y=None)
+        except KeyError as error:
+            raise _unknown_record(error, net) from error
         except (MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -364,6 +366,18 @@ def _run(net, images, seed, verbose, checkpoint, name, load_start=lambda: None):
                 "batch_size, fewer n_filters or smaller images."
             ) from error
     return net
+
+
+def _unknown_record(error, net):
+    """What to tell of a callback that asks for what is not in the history."""
+    name = str(error.args[0]) if error.args else ""
+    if "history" not in name and name not in ("valid_loss", "train_loss"):
+        return error
+    known = ", ".join(map(repr, net.record_names))
+    return ValueError(
+        f"A callback has failed: {name} There are no validation data. The training "
+        f"records {known} and 'diversity': use monitor='generator_loss', for example."
+    )
 
 
 def _run_epochs(net, images, checkpoint):
