@@ -22,6 +22,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from sklearn_anogan import AnoGANDetector
+from sklearn_anogan.datasets import load_images
 from sklearn_anogan.inspection import AnomalyMapDisplay, TrainingDisplay
 
 digits = load_digits()
@@ -42,22 +43,14 @@ for name, chosen in {
 # %%
 # Read the images
 # ---------------
-# All images get the same size and number of channels. Smaller images train faster: for
-# photographs, start with 32 to 64 pixels along a side. ``convert("RGB")`` keeps
-# colours. With scikit-image, read an image with
-# ``resize(imread(path, as_gray=True), (16, 16), anti_aliasing=True)``.
+# All images get the same size and number of channels; an int as ``size`` is height and
+# width. For photographs, 128 pixels show small defects. Files are read when they are
+# needed.
 
-
-def read(folder, width=16, height=16):
-    """Images of shape (n, height, width), and the names of their files."""
-    paths = sorted(folder.glob("*.png"))
-    images = [Image.open(path).convert("L").resize((width, height)) for path in paths]
-    return np.stack([np.asarray(image) for image in images]), [p.stem for p in paths]
-
-
-X_normal, _ = read(folder / "normal")
-X_new, names = read(folder / "new")
-print(f"{X_normal.shape}, {X_normal.dtype}")
+X_normal = load_images(folder / "normal", size=16)
+X_new = load_images(folder / "new", size=16)
+names = [path.stem for path in X_new.paths]
+print(X_normal)
 
 # %%
 # Fit, and see whether it has learned
@@ -102,7 +95,6 @@ for i in np.argsort(scores)[:5]:
 
 # sphinx_gallery_thumbnail_number = 2
 threshold = detector.map_threshold(false_positive_rate=0.01)
-temporary.cleanup()
 
 order = np.argsort(scores)
 shown = np.r_[order[:4], order[-3:]]
@@ -119,6 +111,7 @@ display.figure_.suptitle(
 )
 display.figure_.savefig("folder.png", dpi=120)
 print("\nsaved folder.png")
+temporary.cleanup()
 
 # %%
 # A few lines of code lead from a folder to verdicts and maps. Normal images alone set

@@ -88,9 +88,11 @@ class NamedCallbacksMixin:
         return self
 
     def _named_callbacks(self):
+        # Parameters are checked by `fit`: until then, this may be anything.
+        callbacks = self.callbacks if isinstance(self.callbacks, list) else ()
         return {
             each[0]: each[1]
-            for each in self.callbacks or ()
+            for each in callbacks
             if isinstance(each, tuple) and len(each) == 2
         }
 

@@ -1,17 +1,19 @@
 # Authors: The sklearn-anogan developers
 # SPDX-License-Identifier: BSD-3-Clause
-"""Synthetic images for examples and tests."""
+"""Images of files, and synthetic images for examples and tests."""
 
+from importlib.util import find_spec
 from numbers import Integral, Real
 
 import numpy as np
 from scipy.ndimage import gaussian_filter, gaussian_filter1d
 from sklearn.utils import Bunch
-from sklearn.utils._param_validation import Interval, validate_params
+from sklearn.utils._param_validation import Interval, StrOptions, validate_params
 
 from ._base import own_random_state
+from ._image_files import SUFFIXES, ImageFiles, find_files
 
-__all__ = ["make_retina"]
+__all__ = ["load_images", "make_retina"]
 
 #: Layers from the inside out: share of the retina's thickness, and reflectivity. The
 #: vitreous lies before the first layer, the choroid behind the last layer.
@@ -32,6 +34,93 @@ _INNER = 4
 
 #: Looks averaged in a scan. The contrast of the speckle is 1 / sqrt(_N_LOOKS).
 _N_LOOKS = 12
+
+
+@validate_params(
+    {
+        "folder": "no_validation",
+        "size": [Interval(Integral, 1, None, closed="left"), tuple, list, None],
+        "color": [StrOptions({"auto", "grey", "rgb"})],
+    },
+    prefer_skip_nested_validation=True,
+)
+def load_images(folder, size=None, *, color="auto"):
+    """Load images from a folder, or from files.
+
+    The values are those of the files: 8 and 16 bits and floating point stay what they
+    are. Images are turned upright as the tag of a camera says, palettes become colours,
+    transparent places become black, and each page of a file is an image. Files are read
+    when their images are needed.
+
+    Parameters
+    ----------
+    folder : str, path, or iterable of paths
+        Of a folder, the files that look like images by their names, in the order of
+        these; hidden files are left out. Paths are taken as they are.
+
+    size : int or tuple (height, width), default=None
+        Shrink or enlarge all images to this size; an int is both height and width. None
+        leaves images as they are, of several sizes perhaps.
+
+    color : {"auto", "grey", "rgb"}, default="auto"
+        "auto" makes colours of all images if any has colours.
+
+    Returns
+    -------
+    images : ImageFiles
+        X for both detectors. If all images have one size, it has ``shape`` and
+        ``dtype`` and is indexed like an array (n, height, width) or (n, height, width,
+        3). Otherwise it is like a list of images, for a :class:`PatchDetector`.
+        ``images.paths`` has the file of each image, and ``np.asarray(images)`` is an
+        array.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such folder, or no image in it.
+    ValueError
+        If a file is no image, or if images have values of different types.
+    ImportError
+        If Pillow is not installed, or for DICOM files, pydicom.
+
+    Notes
+    -----
+    Pillow reads the files; tifffile reads colours of more than 8 bits in TIFF files. Of
+    a PNG file with such colours, Pillow reads 8 bits.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> import numpy as np
+    >>> from PIL import Image
+    >>> from sklearn_anogan.datasets import load_images
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     for i in range(3):
+    ...         image = Image.fromarray(np.full((40, 60), 80 * i, dtype=np.uint8))
+    ...         image.save(Path(folder, f"{i}.png"))
+    ...     images = load_images(folder, size=(20, 30))
+    ...     X = np.asarray(images)
+    >>> images
+    <3 images, shape=(3, 20, 30), dtype=uint8>
+    >>> X[:, 0, 0].tolist(), images.paths[2].name
+    ([0, 80, 160], '2.png')
+    """
+    if size is not None:
+        size = (size, size) if isinstance(size, Integral) else tuple(size)
+        if len(size) != 2 or not all(isinstance(n, Integral) and n > 0 for n in size):
+            raise ValueError(f"size must be one or two whole numbers, got {size!r}.")
+    if find_spec("PIL") is None:
+        raise ImportError(
+            "load_images needs Pillow: python -m pip install 'sklearn-anogan[images]'."
+        )
+    paths = find_files(folder)
+    if not paths:
+        raise FileNotFoundError(
+            f"There is no image in {folder}: the names of images end with "
+            f"{', '.join(sorted(SUFFIXES))}."
+        )
+    return ImageFiles(paths, size, color)
 
 
 @validate_params(

@@ -24,7 +24,7 @@ LAYERS = [
     ["_model", "_inference"],
     ["_calibration", "_ruler", "_holding_out"],
     ["_images", "_networks", "_transformations", "_losses", "_devices", "_files"],
-    ["_plain", "_sources", "_cutting", "_warnings"],
+    ["_plain", "_sources", "_cutting", "_image_files", "_warnings"],
 ]
 
 
