@@ -68,7 +68,7 @@ def test_collapse(zeros, generator):
 
 def test_training_that_has_hardly_begun(zeros):
     (found,) = warnings_of(zeros, max_epochs=1)
-    assert "not trained yet: after 10 steps" in found
+    assert "not trained yet: after 8 steps" in found
 
 
 @pytest.mark.parametrize("lr", [100.0, 1e6])
@@ -88,7 +88,7 @@ def test_winning_discriminator(digits):
 def test_too_few_images(digits):
     found = warnings_of(digits[0][:20], generator=Blurred, max_epochs=200, lr=2e-3)
     assert "too few for networks of this width" in found[0]
-    assert "2281 weights face 1280 numbers" in found[0]
+    assert "2281 weights face 640 numbers" in found[0]
     assert not any("has won" in each for each in found)
 
 
