@@ -34,6 +34,7 @@ from ._images import (
     ValueRange,
     check_image_shape,
     check_images,
+    tell_of_channels_first,
     within,
 )
 from ._named_callbacks import NamedCallbacksMixin
@@ -1124,6 +1125,7 @@ class AnoGANDetector(
         )
         if reset:
             self.n_features_in_ = int(np.prod(images.layout.image_shape))
+            tell_of_channels_first(images.layout, self.image_shape is not None)
         return images
 
     @usual_torch()

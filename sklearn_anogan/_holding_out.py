@@ -110,7 +110,7 @@ def check_groups(groups, n, *, least, name):
             "the label of each image's group."
         )
     labels = labels.ravel()
-    if any(map(_is_missing, labels)):
+    if any(map(is_missing, labels)):
         raise ValueError(
             f"groups has missing labels. {name} needs the label of each image's group. "
             "An image that belongs to no other one has a label of its own."
@@ -134,7 +134,7 @@ def check_groups(groups, n, *, least, name):
     return np.argsort(np.argsort(first))[numbers]
 
 
-def _is_missing(label):
+def is_missing(label):
     """Whether a label is None, NaN, NaT or pandas' NA."""
     try:
         return label is None or bool(label != label)

@@ -18,6 +18,7 @@ from sklearn.utils import assert_all_finite, check_array
 from torch.nn.functional import adaptive_avg_pool2d, interpolate
 
 from ._sources import PiecewiseArray, check_source, is_read_in_pieces
+from ._warnings import warn_user
 
 #: Numbers read at once when all of X is looked through, 8 MB as float64.
 _BLOCK_VALUES = 2**20
@@ -323,10 +324,15 @@ def check_images(X, image_shape, *, n_features, min_samples, estimator_name):
         X = check_array(
             X,
             allow_nd=True,
+            ensure_all_finite=False,
             ensure_min_samples=min_samples,
             estimator=estimator_name,
             input_name="X",
         )
+        if X.ndim == 2:  # rows, for which scikit-learn's advice is good
+            assert_all_finite(X, input_name="X", estimator_name=estimator_name)
+        else:
+            _check_finite(X, estimator_name)
     if X.ndim == 2 and n_features not in (None, X.shape[1]):
         hint = ""
         if image_shape is not None and tuple(X.shape) == tuple(image_shape):
@@ -336,6 +342,32 @@ def check_images(X, image_shape, *, n_features, min_samples, estimator_name):
             f"{n_features} features as input.{hint}"
         )
     return Images(X, image_shape, estimator_name)
+
+
+def tell_of_channels_first(layout, is_given):
+    """Warn of images that look as if their channels came first.
+
+    Parameters
+    ----------
+    layout : Layout
+    is_given : bool
+        Whether the user has named the shape by ``image_shape``.
+    """
+    shape = layout.image_shape
+    if layout.channels_first or len(shape) != 3:
+        return
+    first, *others = shape
+    if first in (1, 3, 4) and min(others) > 4:
+        advice = (
+            f"use image_shape={(*others, first)}, and flatten such images"
+            if is_given
+            else "pass np.moveaxis(X, 1, -1), or a tensor of torch"
+        )
+        warn_user(
+            f"Images of the shape {shape} are taken for (height, width, channels): "
+            f"{first} pixels high, with {others[1]} channels. If their channels come "
+            f"first, {advice}."
+        )
 
 
 def check_image_shape(image_shape):
@@ -387,11 +419,22 @@ def _check_pieces(X, min_samples, estimator_name):
             f"Found array with {len(X)} sample(s) (shape={X.shape}) while a minimum of "
             f"{min_samples} is required by {estimator_name}, none empty."
         )
-    if X.dtype.kind == "f":
-        size = max(1, _BLOCK_VALUES // prod(X.shape[1:]))
-        for start in range(0, len(X), size):
-            block = X[start : start + size]
-            assert_all_finite(block, input_name="X", estimator_name=estimator_name)
+    _check_finite(X, estimator_name)
+
+
+def _check_finite(X, estimator_name):
+    """Look for NaN and infinity in an array, block by block."""
+    if X.dtype.kind != "f" or 0 in X.shape:
+        return
+    size = max(1, _BLOCK_VALUES // prod(X.shape[1:]))
+    for start in range(0, len(X), size):
+        is_finite = np.isfinite(X[start : start + size]).reshape(-1, prod(X.shape[1:]))
+        if not is_finite.all():
+            raise ValueError(
+                f"Input X contains NaN or infinity, first in sample "
+                f"{start + is_finite.all(axis=1).argmin()}. {estimator_name} needs "
+                "finite values: replace them, or leave such samples out."
+            )
 
 
 def _check_tensor(X, min_samples, estimator_name):

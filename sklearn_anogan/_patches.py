@@ -7,7 +7,6 @@ from math import ceil, prod
 from numbers import Integral, Real
 
 import numpy as np
-import torch
 from sklearn.base import (
     BaseEstimator,
     MetaEstimatorMixin,
@@ -629,8 +628,6 @@ class _Images:
 
     def _read(self, i):
         image = self.X[int(i)]
-        if isinstance(image, torch.Tensor) and image.ndim == 3:
-            image = image.movedim(0, -1)
         image = as_array(image, i, self.name)
         if image.ndim not in (2, 3) or 0 in image.shape:
             raise ValueError(

@@ -69,7 +69,7 @@ class PiecewiseArray:
 
 
 def as_array(image, i, estimator_name):
-    """An image as an array; i is its number in X, for messages."""
+    """An image as an array, with channels last; i is its number in X, for messages."""
     if isinstance(image, tuple | Mapping):
         raise TypeError(
             f"Item {i} of X is a {type(image).__name__}, not an image. If it holds an "
@@ -82,7 +82,8 @@ def as_array(image, i, estimator_name):
             f"{estimator_name} would take for brightness. Use image.convert('RGB')."
         )
     if isinstance(image, torch.Tensor):
-        return image.detach().cpu().numpy()
+        image = image.detach().cpu()
+        return (image.movedim(0, -1) if image.ndim == 3 else image).numpy()
     return np.asarray(image)
 
 

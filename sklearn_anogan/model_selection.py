@@ -20,6 +20,7 @@ from sklearn.model_selection import BaseCrossValidator, check_cv
 from sklearn.utils.metadata_routing import get_routing_for_object
 from sklearn.utils.validation import column_or_1d
 
+from ._holding_out import is_missing
 from ._warnings import warn_user
 
 __all__ = ["InlierSplit", "make_outlier_scorer"]
@@ -310,6 +311,11 @@ def _tell_anomalies(y, anomaly_label):
             "of anomalies the same one."
         )
     y = column_or_1d(y)
+    n_missing = sum(is_missing(label) for label in y.tolist())
+    if n_missing:
+        raise ValueError(
+            f"{n_missing} labels of y are missing. Leave those samples out."
+        )
     is_anomaly = y == anomaly_label
     labels = list(dict.fromkeys(y.tolist()))  # may not be sortable
     if len(labels) > 1 and not is_anomaly.any():

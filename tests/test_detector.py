@@ -1220,7 +1220,7 @@ def test_scoring_reads_block_by_block(fitted, zeros, monkeypatch):
     "X, error, message",
     [
         (np.full((5, 4, 4), np.nan), ValueError, "Input X contains NaN"),
-        (np.full((5, 4, 4), -np.inf), ValueError, "contains infinity"),
+        (np.full((5, 4, 4), -np.inf), ValueError, "contains NaN or infinity"),
         (np.zeros((0, 4, 4)), ValueError, "0 sample"),
         (np.zeros((1, 4, 4)), ValueError, "1 sample"),
         (torch.rand(1, 4, 4), ValueError, "1 sample"),
@@ -1675,3 +1675,37 @@ def test_the_same_numbers_train_the_same_model(rng, quick, n_channels):
             strict=True,
         ):
             assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize("shape", [(1, 8, 8), (3, 8, 9), (4, 5, 5)])
+def test_channels_first_are_told_of(rng, quick, shape):
+    X = rng.uniform(size=(20, *shape))
+    with pytest.warns(UserWarning, match=r"\(height, width, channels\).*moveaxis\(X"):
+        AnoGANDetector(**quick | {"max_epochs": 1}).fit(X)
+    message = rf"image_shape=\({shape[1]}, {shape[2]}, {shape[0]}\)"
+    with pytest.warns(UserWarning, match=message):
+        AnoGANDetector(shape, **quick | {"max_epochs": 1}).fit(X.reshape(20, -1))
+
+
+@pytest.mark.parametrize(
+    "X",
+    [
+        np.zeros((20, 3, 9)),  # grey, and 3 pixels high
+        np.zeros((20, 3, 9, 3)),
+        np.zeros((20, 8, 8, 1)),
+        torch.zeros(20, 3, 8, 8),
+        np.zeros((20, 2, 8, 8)),
+    ],
+)
+def test_channels_last_are_not(rng, quick, X):
+    X = X + rng.uniform(size=X.shape)
+    AnoGANDetector(**quick | {"max_epochs": 1}).fit(X)
+
+
+def test_where_a_number_is_missing(zeros, quick):
+    """Which image is told, and nothing of imputers, which are for tables."""
+    X = zeros[:40].copy()
+    X[7, 3, 3] = np.nan
+    with pytest.raises(ValueError, match="NaN or infinity, first in sample 7") as info:
+        AnoGANDetector(**quick).fit(X)
+    assert "impute" not in str(info.value)

@@ -321,3 +321,31 @@ def test_bad_numbers(fitted, zeros):
         AnomalyMapDisplay.from_predictions(zeros[:2], zeros[:2], masks=zeros[:1])
     with pytest.raises(ValueError, match="inconsistent numbers"):
         AnomalyMapDisplay.from_predictions(zeros[:2], zeros[:3])
+
+
+@pytest.mark.parametrize("layout", ["array", "one channel", "tensor", "list"])
+def test_masks_in_every_layout(zeros, layout):
+    masks = zeros[:3] > 8
+    given = {
+        "array": masks,
+        "one channel": masks[..., np.newaxis],
+        "tensor": torch.tensor(masks)[:, np.newaxis],
+        "list": list(masks),
+    }[layout]
+    display = AnomalyMapDisplay.from_predictions(zeros[:3], zeros[:3], masks=given)
+    assert len(display.contours_) == 3
+    for mask, expected in zip(display.masks, masks, strict=True):
+        np.testing.assert_array_equal(mask, expected)
+
+
+def test_pictures_of_other_sizes_are_not_drawn(zeros):
+    other = np.ones((3, 4, 4))
+    with pytest.raises(ValueError, match=r"Mask 0 has the size \(4, 4\).*\(8, 8\)"):
+        AnomalyMapDisplay.from_predictions(zeros[:3], zeros[:3], masks=other)
+    with pytest.raises(ValueError, match="Map 0 has the size"):
+        AnomalyMapDisplay.from_predictions(zeros[:3], other)
+
+
+def test_memorization_needs_unseen_images(fitted, zeros):
+    with pytest.raises(ValueError, match="50 of 50 images of X_unseen are also in"):
+        memorization_test(fitted, zeros, zeros[:50])

@@ -357,3 +357,10 @@ def test_one_label_for_all_anomalies(data):
         list(InlierSplit(2, anomaly_label=[1, 2]).split(X, y))
     with pytest.raises(ValueError, match="is none of its labels, which are 0, 'a'"):
         list(InlierSplit(2).split(X, np.array([0, "a"] * 50, dtype=object)))
+
+
+@pytest.mark.parametrize("missing", [np.nan, None])
+def test_missing_labels(missing):
+    y = [1.0, 1, 1, -1, -1, missing, missing]
+    with pytest.raises(ValueError, match=r"^2 labels of y are missing\. Leave"):
+        list(InlierSplit(2).split(np.zeros((7, 1)), np.array(y, dtype=object)))

@@ -126,7 +126,7 @@ def test_what_is_in_memory_is_not_read_in_pieces(zeros):
 @pytest.mark.parametrize(
     "X, message",
     [
-        (lambda X: File(np.where(X > 15.5, np.nan, X)), "contains NaN"),
+        (lambda X: File(np.where(X > 15.5, np.nan, X)), "contains NaN or infinity"),
         (lambda X: File(X.astype(complex)), "needs real numbers"),
         (lambda X: File(X[:1]), "minimum of 2 is required"),
         (lambda X: Collection([*X[:5], X[0][:4]]), r"image 5 of X has \(4, 8\)"),
@@ -204,3 +204,14 @@ def test_lists_of_one_kind(zeros):
 def test_a_single_image(fitted, zeros):
     with pytest.raises(ValueError, match=r"8 features.*a single image, pass X\[None\]"):
         fitted.predict(zeros[0])
+
+
+def test_tensors_of_a_collection_have_channels_first(rng, quick):
+    X = rng.uniform(size=(40, 3, 8, 10))
+    items = Collection([*map(torch.tensor, X)])
+    detector = AnoGANDetector(**quick).fit(items)
+    assert detector.image_shape_ == (8, 10, 3)
+    expected = AnoGANDetector(**quick).fit(torch.tensor(X))
+    np.testing.assert_array_equal(
+        detector.score_samples(items), expected.score_samples(torch.tensor(X))
+    )

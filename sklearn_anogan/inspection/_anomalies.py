@@ -149,6 +149,11 @@ class AnomalyMapDisplay:
         -------
         display : AnomalyMapDisplay
 
+        Raises
+        ------
+        ValueError
+            If a map or a mask has another size than its image.
+
         Examples
         --------
         >>> from sklearn_anogan.datasets import make_retina
@@ -161,14 +166,15 @@ class AnomalyMapDisplay:
         >>> len(display.contours_)
         3
         """
+        images, maps = to_pictures(images), to_pictures(maps)
         if reconstructions is not None:
             reconstructions = to_pictures(reconstructions)
+        if masks is not None:
+            masks = to_pictures(masks)
+        for what, pictures in (("Map", maps), ("Mask", masks or [])):
+            _check_sizes(what, pictures, images)
         display = cls(
-            to_pictures(images),
-            to_pictures(maps),
-            reconstructions=reconstructions,
-            masks=masks,
-            scores=scores,
+            images, maps, reconstructions=reconstructions, masks=masks, scores=scores
         )
         return display.plot(**kwargs)
 
@@ -423,3 +429,13 @@ def _one_axes(ax):
     if ax is None:
         _, ax = plt.subplots(layout="constrained")
     return ax, ax.figure
+
+
+def _check_sizes(what, pictures, images):
+    """Refuse what would be drawn at another scale than its image."""
+    for i, (picture, image) in enumerate(zip(pictures, images, strict=False)):
+        if picture.shape[:2] != image.shape[:2]:
+            raise ValueError(
+                f"{what} {i} has the size {picture.shape[:2]}, but its image "
+                f"{image.shape[:2]}. Give all the size of the images."
+            )

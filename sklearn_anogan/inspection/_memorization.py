@@ -91,7 +91,8 @@ def memorization_test(detector, X_train, X_unseen, *, random_state=None):
     NotFittedError
         If `detector` has not been fitted.
     ValueError
-        If the images do not have the shape of the images in `fit`.
+        If the images do not have the shape of the images in `fit`, or if most of
+        `X_unseen` are also in `X_train`.
 
     References
     ----------
@@ -130,6 +131,12 @@ def memorization_test(detector, X_train, X_unseen, *, random_state=None):
     of_generated, of_unseen = (
         neighbors.kneighbors(X)[0][:, 0] for X in (generated, unseen)
     )
+    n_copies = int((of_unseen == 0).sum())
+    if n_copies > len(unseen) / 2:
+        raise ValueError(
+            f"{n_copies} of {len(unseen)} images of X_unseen are also in X_train. The "
+            "test needs images that the detector has not been fitted to."
+        )
     u, pvalue = mannwhitneyu(of_unseen, of_generated, alternative="greater")
     statistic = u / (len(of_unseen) * len(of_generated))
     return MemorizationResult(float(statistic), float(pvalue), of_generated, of_unseen)
