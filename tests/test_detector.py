@@ -1698,7 +1698,8 @@ def test_channels_first_are_told_of(rng, quick, shape):
     ],
 )
 def test_channels_last_are_not(rng, quick, X):
-    X = X + rng.uniform(size=X.shape)
+    noise = rng.uniform(size=X.shape)
+    X = X + (torch.tensor(noise) if isinstance(X, torch.Tensor) else noise)
     AnoGANDetector(**quick | {"max_epochs": 1}).fit(X)
 
 
