@@ -97,7 +97,7 @@ for i in np.argsort(scores)[:5]:
 threshold = detector.map_threshold(false_positive_rate=0.01)
 
 order = np.argsort(scores)
-shown = np.r_[order[:4], order[-3:]]
+shown = order[np.linspace(0, len(order) - 1, 7).astype(int)]
 maps = detector.anomaly_map(X_new[shown])
 display = AnomalyMapDisplay.from_predictions(
     X_new[shown],
@@ -107,7 +107,7 @@ display = AnomalyMapDisplay.from_predictions(
     scores=scores[shown],
 )
 display.figure_.suptitle(
-    "Most and least abnormal images; contours hold what is above the threshold"
+    "From the most to the least abnormal image; contours: above the threshold"
 )
 display.figure_.savefig("folder.png", dpi=120)
 print("\nsaved folder.png")

@@ -89,6 +89,8 @@ def share_of_copies(held_out, blocks):
     n_ranks = min(_MOST_COPIES, distances.shape[1] // 2)
     if n_ranks < 2:
         return 0.0
+    if not distances.any():  # alike as the networks see them
+        return 1.0
     tiny = _SAME * distances.mean()
     logs = np.log(distances[:, : n_ranks + 1] + tiny)
     per_rank = np.diff(logs) * np.arange(1, n_ranks + 1)

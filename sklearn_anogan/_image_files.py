@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Images of files, with the values that the files hold."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -100,6 +101,11 @@ class ImageFiles:
         except Exception as error:  # a damaged file may provoke any
             raise ValueError(f"{path} cannot be read as an image: {error}") from error
         image = image.astype(self.dtype)
+        if hasattr(self, "shape") and image.shape != self.shape[1:]:
+            raise ValueError(
+                f"Page {page} of {path} has the shape {image.shape}, but the first "
+                f"page {self.shape[1:]}. Pass size, to give all images one size."
+            )
         if self._n_bytes + image.nbytes <= _MOST_KEPT:
             self._kept[i], self._n_bytes = image, self._n_bytes + image.nbytes
         return image.copy()
@@ -136,8 +142,12 @@ class _Header:
 
 def find_files(folder):
     """The image files of a folder in the order of their names, or the paths given."""
-    if not isinstance(folder, str | Path):
+    if isinstance(folder, Iterable) and not isinstance(folder, str):
         return [Path(path) for path in folder]
+    if not isinstance(folder, str | Path):
+        raise TypeError(
+            f"load_images needs a folder or an iterable of paths, got {folder!r}."
+        )
     folder = Path(folder)
     if not folder.exists():
         raise FileNotFoundError(f"There is no folder or file {folder}.")
@@ -228,8 +238,10 @@ def _values(image):
 
 def _tiff_pages(path):
     """Pages of a TIFF file that is beyond Pillow."""
-    import tifffile
-
+    try:
+        import tifffile
+    except ImportError as error:
+        raise ImportError(f"To read {path}, install tifffile.") from error
     found = []
     with tifffile.TiffFile(path) as file:
         for page in file.pages:
@@ -238,6 +250,7 @@ def _tiff_pages(path):
                 raise ValueError(f"its colours are {kind}: convert it to grey or RGB")
             values, tag = page.asarray(), page.tags.get(_ORIENTATION)
             values = values[..., :3] if values.ndim == 3 else values
+            values = values.astype(values.dtype.newbyteorder("="))
             found.append(_TURNS[1 if tag is None else int(tag.value)](values))
     return found
 

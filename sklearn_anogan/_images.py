@@ -334,12 +334,9 @@ def check_images(X, image_shape, *, n_features, min_samples, estimator_name):
         else:
             _check_finite(X, estimator_name)
     if X.ndim == 2 and n_features not in (None, X.shape[1]):
-        hint = ""
-        if image_shape is not None and tuple(X.shape) == tuple(image_shape):
-            hint = " If X is a single image, pass X[None]: a list of one image, [X]."
         raise ValueError(
             f"X has {X.shape[1]} features, but {estimator_name} is expecting "
-            f"{n_features} features as input.{hint}"
+            f"{n_features} features as input.{_hint_of_one(X, image_shape)}"
         )
     return Images(X, image_shape, estimator_name)
 
@@ -492,6 +489,7 @@ def _find_layout(data, image_shape, estimator_name):
         )
         raise ValueError(
             f"X has images of shape {found}, but {estimator_name} expects {expected}."
+            f"{_hint_of_one(data, image_shape)}"
         )
     if is_tensor:
         fits_float32 = data.dtype.itemsize <= (4 if data.is_floating_point() else 2)
@@ -505,6 +503,13 @@ def _find_layout(data, image_shape, estimator_name):
         device=data.device if is_tensor else None,
         dtype=torch.float32 if fits_float32 else torch.float64,
     )
+
+
+def _hint_of_one(X, image_shape):
+    """What to say of an X that has the shape of one image."""
+    if image_shape is not None and tuple(X.shape) == tuple(image_shape):
+        return " If X is a single image, pass X[None]."
+    return ""
 
 
 def _to_chw(image_shape):

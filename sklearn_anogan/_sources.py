@@ -53,7 +53,8 @@ class PiecewiseArray:
             runs = np.split(numbers, np.flatnonzero(np.diff(numbers) != 1) + 1)
             parts = [self.source[int(r[0]) : int(r[-1]) + 1] for r in runs if len(r)]
             parts = [np.asarray(part) for part in parts]
-            images = np.concatenate(parts) if parts else np.empty((0, *self.shape[1:]))
+            none = np.empty((0, *self.shape[1:]), self.dtype)
+            images = np.concatenate([none, *parts])
         else:
             images = np.stack([self._image(i) for i in numbers])
         return images[0] if np.ndim(index) == 0 else images
@@ -119,7 +120,7 @@ def check_source(X, estimator_name):
     what = None
     is_list = isinstance(X, list | tuple)
     if isinstance(X, str | Path) or (is_list and X and isinstance(X[0], str | Path)):
-        what = "file names. Read the images first, for example with skimage.io.imread"
+        what = "file names. Use sklearn_anogan.datasets.load_images to read them"
     elif isinstance(X, torch.utils.data.DataLoader):
         what = "a DataLoader. Pass all images as one array, tensor or list"
     elif isinstance(X, Iterator):

@@ -79,9 +79,12 @@ def load_images(folder, size=None, *, color="auto"):
     FileNotFoundError
         If there is no such folder, or no image in it.
     ValueError
-        If a file is no image, or if images have values of different types.
+        If a file is no image, if images have values of different types, or, without
+        `size`, if the pages of the only file have several sizes.
+    TypeError
+        If `folder` is neither a path nor an iterable of paths.
     ImportError
-        If Pillow is not installed, or for DICOM files, pydicom.
+        If Pillow is not installed, or, for files that need them, tifffile or pydicom.
 
     Notes
     -----
@@ -117,7 +120,7 @@ def load_images(folder, size=None, *, color="auto"):
     paths = find_files(folder)
     if not paths:
         raise FileNotFoundError(
-            f"There is no image in {folder}: the names of images end with "
+            f"There is no image in {str(folder)!r}: the names of images end with "
             f"{', '.join(sorted(SUFFIXES))}."
         )
     return ImageFiles(paths, size, color)

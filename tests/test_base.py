@@ -169,15 +169,17 @@ def test_calibrate(rng, contamination):
 def test_no_shift_is_told_of_by_chance(rng):
     """The p-value is uniform without a shift, with groups as well."""
     found = []
-    groups = np.arange(90) % 30
+    groups = np.arange(300) % 30
     for i in range(600):
         detector, images = Identity(), rng.normal(size=120)
         if i % 2:
             detector.fit(images[:30][groups], groups=groups)
         else:
             detector.fit(images[:30])
-        # A group has an effect, and each image one of its own.
-        new = images[30:60][groups] + rng.normal(scale=0, size=90)
+        # Images of a group are alike by a tenth. Each has the distribution of one
+        # alone, and the means of groups have another one.
+        new = images[30:60][groups] * np.sqrt(0.1)
+        new += rng.normal(scale=np.sqrt(0.9), size=300)
         detector = silently(detector.calibrate, new, groups)
         found.append(detector.shift_p_value_)
     np.testing.assert_allclose(np.quantile(found, [0.1, 0.5]), [0.1, 0.5], atol=0.08)

@@ -40,3 +40,7 @@ def test_near_copies(digits, rng, size, least, noise):
 def test_most_images_are_the_same(digits):
     images, _ = digits
     assert share(np.r_[np.repeat(images[:1], 90, axis=0), images[1:11]]) > 0.8
+
+
+def test_images_that_are_all_alike():
+    assert share(np.ones((40, 8, 8))) == 1

@@ -1436,7 +1436,7 @@ def test_p_values(quick, digits, anomaly_score):
 def test_a_held_out_image_has_no_advantage(fitted, zeros, anomaly_score):
     """It is compared with a new image by the other held-out images alone."""
     detector = copy.deepcopy(fitted).set_params(anomaly_score=anomaly_score)
-    new, n_at_most = zeros[:5], np.ones(5)
+    new, n_at_most = zeros[:100], np.ones(100)
     usual, terms = detector.calibration_.held_out, detector.score_terms(new)
     folds = folds_of(detector.calibration_.groups)
     assert len(folds) == 10
@@ -1448,6 +1448,10 @@ def test_a_held_out_image_has_no_advantage(fitted, zeros, anomaly_score):
         n_at_most += (own[:, None] <= one._scores(terms)).sum(axis=0)
     expected = n_at_most / (1 + len(detector.calibration_.groups))
     np.testing.assert_allclose(detector.p_values(new), expected)
+    if anomaly_score == "calibrated":
+        held_out, scores = detector._held_out_scores(), detector.score_samples(new)
+        with_advantage = 1 + (held_out[:, None] <= scores).sum(axis=0)
+        assert (with_advantage != n_at_most).any()
 
 
 def test_p_values_of_another_search(fitted, zeros):
@@ -1599,12 +1603,13 @@ def test_calibrate(zeros, quick, rng):
 def test_calibrate_after_other_parameters_have_been_set(zeros, quick):
     """Then p-values hold again; the shift is told by the parameters of fit."""
     detector = AnoGANDetector(**quick).fit(zeros[:100])
+    expected = copy.deepcopy(detector).calibrate(zeros[100:]).shift_p_value_
     detector.set_params(search_steps=1, anomaly_score="calibrated")
     with pytest.raises(ValueError, match="search_steps, which has been set"):
         detector.p_values(zeros)
     detector.calibrate(zeros[100:])
     assert detector.search_steps == 1
-    assert detector.shift_p_value_ > 0.001
+    assert detector.shift_p_value_ == expected > 0.001
     assert detector.p_values(zeros[100:]).shape == (78,)
     assert detector.predict(zeros).shape == (178,)
 

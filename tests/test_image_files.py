@@ -271,3 +271,27 @@ def test_without_pillow(tmp_path, monkeypatch):
     monkeypatch.setattr("sklearn_anogan.datasets.find_spec", lambda name: None)
     with pytest.raises(ImportError, match=r"Pillow: .*sklearn-anogan\[images\]"):
         load_images(tmp_path)
+
+
+def test_pages_of_several_sizes(ramp, tmp_path):
+    pages = [Image.fromarray(ramp[:k].astype(np.uint8)) for k in (6, 5)]
+    pages[0].save(tmp_path / "a.tif", save_all=True, append_images=pages[1:])
+    with pytest.raises(ValueError, match=r"Page 1 of .*a\.tif.*\(5, 8\).*Pass size"):
+        load_images(tmp_path)[:]
+    assert load_images(tmp_path, size=4)[:].shape == (2, 4, 4)
+
+
+@pytest.mark.parametrize("folder", [5, None])
+def test_what_is_no_folder(folder):
+    with pytest.raises(TypeError, match=f"an iterable of paths, got {folder}"):
+        load_images(folder)
+
+
+def test_bytes_of_wide_colours_in_any_order(colours, tmp_path):
+    wide = 257 * colours.astype(np.uint16)
+    for order in ("<", ">"):
+        path = tmp_path / f"{order == '<'}.tif"
+        tifffile.imwrite(path, wide, photometric="rgb", byteorder=order)
+    found = load_images(tmp_path)
+    assert found.dtype == np.uint16
+    np.testing.assert_array_equal(found[:], [wide, wide])

@@ -206,6 +206,13 @@ def test_a_single_image(fitted, zeros):
         fitted.predict(zeros[0])
 
 
+def test_a_single_image_in_colour(rng, quick):
+    X = rng.uniform(size=(20, 8, 9, 3))
+    detector = AnoGANDetector(**quick | {"max_epochs": 1}).fit(X)
+    with pytest.raises(ValueError, match=r"\(9, 3\).* a single image, pass X\[None\]"):
+        detector.predict(X[0])
+
+
 def test_tensors_of_a_collection_have_channels_first(rng, quick):
     X = rng.uniform(size=(40, 3, 8, 10))
     items = Collection([*map(torch.tensor, X)])
