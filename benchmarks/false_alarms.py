@@ -77,7 +77,7 @@ def simulate(n, anomaly_score, seed, has_copies=False, knows_groups=False):
 
 def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--n-train", type=int, nargs="+", default=[100, 400, 1000])
+    parser.add_argument("--n-train", type=int, nargs="+", default=[100, 400])
     parser.add_argument("--splits", type=int, default=50)
     return parser.parse_args()
 

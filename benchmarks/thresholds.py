@@ -9,11 +9,12 @@ decide about unseen images of all classes.
     python benchmarks/thresholds.py --dataset digits --held-out 10 22 39
     python benchmarks/thresholds.py --dataset digits --folds 5 --steps 0.333
 
-Without --held-out, the detector's own rule decides how many images are held out. With
---folds, p-values are cross-conformal (Hennhöfer and Preisach 2024,
-doi:10.48550/arXiv.2402.16388): a detector for each fold holds this fold out, the
-ensemble of all detectors scores, and `predict` stands for a p-value of at most .05.
-Each of them takes the share --steps of the steps.
+Without --held-out, the detector's own rule decides how many images are held out. From
+other detectors, the same images are held out, and set a threshold and p-values in the
+same way (split conformal). With --folds, p-values are cross-conformal (Hennhöfer and
+Preisach 2024, doi:10.48550/arXiv.2402.16388): a detector for each fold holds this fold
+out, the ensemble of all detectors scores, and `predict` stands for a p-value of at most
+.05. Each of the detectors takes the share --steps of the steps.
 """
 
 import argparse
@@ -23,14 +24,18 @@ from unittest import mock
 
 import numpy as np
 import torch
-from quality import DATASETS, describe_versions, load
+from quality import DATASETS, describe_versions, detectors, load
 from sklearn.metrics import roc_auc_score
 
 from sklearn_anogan import AnoGANDetector, _detector
-from sklearn_anogan._holding_out import n_held_out
+from sklearn_anogan._calibration import conformal_p_values, threshold_for_unseen
+from sklearn_anogan._holding_out import hold_out, n_held_out
 from sklearn_anogan._training import TrainingSettings
 
 LEVELS = (0.05, 0.1, 0.2)
+
+#: Detectors of scikit-learn, and simple ones, that thresholds are set for as well.
+SIMPLE = ("nearest neighbours", "LocalOutlierFactor", "PCA residual", "IsolationForest")
 
 
 def main():
@@ -40,10 +45,11 @@ def main():
     cells = " | ".join(f"p <= {level}" for level in LEVELS)
     print(
         "False alarms / found. In brackets: the class of which least is found.\n\n"
-        f"| images, held out | AUROC | predict | {cells} | seconds |\n|---{'|---' * 6}|"
+        f"| | images, held out | AUROC | predict | {cells} | seconds |\n"
+        f"|---{'|---' * 7}|"
     )
     folds = [] if args.folds is None else [f"{args.folds} folds"]
-    for held_out in [*args.held_out, *folds]:
+    for held_out in [*args.held_out, *folds, *args.detectors]:
         rows, sizes = [], []
         for seed in args.seeds:
             X_train, y_train, X_test, y_test = load(args.dataset, args.data, seed)
@@ -63,6 +69,8 @@ def measure(X, X_new, is_anomaly, held_out, seed, args):
     begun = time.perf_counter()
     if held_out == "rule":
         answers = by_split(X, X_new, None, seed)
+    elif held_out in SIMPLE:
+        answers = of_simple(held_out, X, X_new, seed)
     elif isinstance(held_out, int):
         own = np.sort(np.random.RandomState(0).permutation(len(X))[:held_out])
         answers = by_split(X, X_new, own, seed)
@@ -96,6 +104,19 @@ def by_split(X, X_new, held_out, seed, share_of_steps=1.0):
     return scores, scores < detector.offset_, detector.p_values(X_new)
 
 
+def of_simple(name, X, X_new, seed):
+    """The answers of another detector, with a threshold by the same held-out images."""
+    training, held_out = hold_out(len(X))
+    rows, rows_new = (each.reshape(len(each), -1).astype(float) for each in (X, X_new))
+    detector, _ = detectors(seed, 64)[name]
+    detector.fit(rows[training])
+    usual, scores = map(detector.score_samples, (rows[held_out], rows_new))
+    weights = np.ones(len(held_out))
+    of_all = np.full(len(held_out), True)
+    p = conformal_p_values([(of_all, usual, scores)], weights)
+    return scores, scores < threshold_for_unseen(usual, weights), p
+
+
 def by_folds(X, X_new, n_folds, share_of_steps, seed):
     order, scores, n_at_most = np.random.RandomState(0).permutation(len(X)), 0, 0
     for k in range(n_folds):
@@ -108,7 +129,7 @@ def by_folds(X, X_new, n_folds, share_of_steps, seed):
 
 def describe(held_out, sizes, rows, n_tasks):
     n, m = round(np.mean(sizes)), held_out
-    if held_out == "rule":
+    if held_out == "rule" or held_out in SIMPLE:
         m = round(np.mean([n_held_out(size) for size in sizes]))
     auroc, *shares, seconds = rows.mean(axis=0)
     least = rows[:, 2].reshape(-1, n_tasks).mean(axis=0).min()
@@ -117,7 +138,8 @@ def describe(held_out, sizes, rows, n_tasks):
         for alarms, found in zip(shares[::2], shares[1::2], strict=True)
     ]
     cells[0] += f" ({least:.2f})"
-    return f"| {n}, {m} | {auroc:.4f} | {' | '.join(cells)} | {seconds:.1f} |"
+    name = held_out if held_out in SIMPLE else "AnoGANDetector"
+    return f"| {name} | {n}, {m} | {auroc:.4f} | {' | '.join(cells)} | {seconds:.1f} |"
 
 
 def number_or_rule(text):
@@ -135,6 +157,7 @@ def parse_arguments():
     parser.add_argument("--held-out", type=number_or_rule, nargs="*", default=["rule"])
     parser.add_argument("--folds", type=int)
     parser.add_argument("--steps", type=float, default=1.0)
+    parser.add_argument("--detectors", choices=SIMPLE, nargs="*", default=SIMPLE)
     return parser.parse_args()
 
 
