@@ -31,7 +31,6 @@ from ._findings import find_all, in_layout, make_finders, need_search
 from ._holding_out import MOST_HELD_OUT, check_groups, hold_out
 from ._images import (
     TrainingImages,
-    ValueRange,
     check_image_shape,
     check_images,
     tell_of_channels_first,
@@ -39,7 +38,7 @@ from ._images import (
 )
 from ._named_callbacks import NamedCallbacksMixin
 from ._networks import BUILT_IN
-from ._ruler import learn_ruler
+from ._ruler import LONGEST_SIDE, learn_ruler
 from ._score import (
     JOINS,
     TERMS,
@@ -47,12 +46,16 @@ from ._score import (
 )
 from ._search import Pairs, Searchers, SearchSettings, Workers, search_in_blocks
 from ._training import ADVERSARIAL_LOSSES, Reports, TrainingRun, TrainingSettings
+from ._value_range import ValueRange
 from ._warnings import warn_user
 
 __all__ = ["AnoGANDetector"]
 
 #: Steps that ``search_steps="auto"`` takes at least.
 _FEWEST_STEPS = 5
+
+#: Images are large if the ruler shrinks them by more than this.
+_MUCH = 4
 
 
 class AnoGANDetector(
@@ -306,7 +309,9 @@ class AnoGANDetector(
     Arrays and memory maps are read block by block. Flattened images have their channels
     last, in tensors of two dimensions too. The value range is learned from the training
     images for each channel, or for each feature of plain rows. ``uint8`` images have
-    the range 0 to 255. Values beyond the range are not clipped.
+    the range 0 to 255, unless they use less than 64 of these levels. A few values far
+    from all others do not set the range. Values beyond the range are not clipped in
+    scores.
 
     Some images of `fit` are held out of the training, to calibrate the scores. Their
     number is the largest of these: a tenth of the images, at most 999; a quarter, at
@@ -559,7 +564,10 @@ class AnoGANDetector(
         UserWarning
             If most held-out images have near-copies among the training images (of
             images only, not of rows), so that false alarms will be more than promised;
-            if a single image unlike the rest has set the threshold.
+            if a single image unlike the rest has set the threshold; if few values, or a
+            single one, lie far from all others; if ``uint8`` images use hardly any
+            levels; if arrays look as if their channels came first; if images have more
+            than 512 pixels along a side.
 
         Examples
         --------
@@ -592,6 +600,7 @@ class AnoGANDetector(
         images = self._check_images(X, reset=True)
         groups = check_groups(groups, len(images), least=2, name="AnoGANDetector.fit")
         value_range = ValueRange.measure(images)
+        usual = images.clipped(value_range)
         if start is not None:
             self._check_start(start, images.layout)
             value_range = start.value_range
@@ -599,7 +608,7 @@ class AnoGANDetector(
         shape = images.layout.chw[1:]
         if self.network_side is not None:
             shape = within(*shape, self.network_side)
-        as_seen = partial(TrainingImages, images, value_range, device, size=shape)
+        as_seen = partial(TrainingImages, usual, value_range, device, size=shape)
         trained_on = as_seen(training).keep_if_small()
         if images.layout.has_places and len(held_out) < len(images):
             tell_of_copies(as_seen(held_out), trained_on, groups is not None)
@@ -614,7 +623,7 @@ class AnoGANDetector(
             trained_on,
             self._training_settings(images.layout, device),
             seed=int(own_random_state(self.random_state).randint(2**31 - 1)),
-            ruler=learn_ruler(images, value_range, training),
+            ruler=learn_ruler(usual, value_range, training),
             has_random_seed=self.random_state is None,
             start=start,
             checkpoint_dir=self.checkpoint_dir,
@@ -1126,7 +1135,26 @@ class AnoGANDetector(
         if reset:
             self.n_features_in_ = int(np.prod(images.layout.image_shape))
             tell_of_channels_first(images.layout, self.image_shape is not None)
+            self._tell_of_large(images.layout)
         return images
+
+    def _tell_of_large(self, layout):
+        height, width = layout.chw[1:]
+        shrink = max(height, width) / LONGEST_SIDE
+        if shrink <= _MUCH:
+            return
+        if self.network_side is None:
+            what = "seen whole by the networks, which may take hours and gigabytes"
+        else:
+            what = (
+                f"shrunk to {LONGEST_SIDE} pixels, and to {self.network_side} for the "
+                f"networks: defects of less than {shrink:.0f} pixels disappear"
+            )
+        warn_user(
+            f"Images of {height} x {width} pixels are {what}. PatchDetector looks at "
+            "large images piece by piece. If what is anomalous is large, shrink the "
+            "images, for example by load_images(folder, size=(256, 256))."
+        )
 
     @usual_torch()
     def _find(self, images, *names, index=None, terms=None):

@@ -1,16 +1,16 @@
 # Authors: The sklearn-anogan developers
 # SPDX-License-Identifier: BSD-3-Clause
-"""The user's arrays as images: layout, value range, reading block by block.
+"""The user's arrays as images: layout, reading block by block.
 
 Inside the library an image is a tensor (channels, height, width) in [-1, 1]. A row of
 numbers is an image of one pixel with a channel for each feature. Only this file knows
 the layout and the units of the user's arrays.
 """
 
+import copy
 from dataclasses import dataclass, replace
 from math import prod
 from numbers import Integral
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -25,9 +25,6 @@ _BLOCK_VALUES = 2**20
 
 #: Numbers that shrunk training images may have to be kept in memory, 256 MB as float32.
 _MOST_KEPT = 2**26
-
-#: Scaled values beyond this leave too little of float32's range for the networks.
-_LARGEST_SCALED = 1e20
 
 
 @dataclass(frozen=True)
@@ -116,6 +113,7 @@ class Images:
 
     def __init__(self, data, image_shape, estimator_name):
         self.data = data
+        self.limits = None
         self.layout = _find_layout(data, image_shape, estimator_name)
 
     def __len__(self):
@@ -134,7 +132,14 @@ class Images:
         else:
             block = block.reshape(-1, height, width, channels).movedim(-1, 1)
         # The same order in memory for every layout: sums round by this order.
-        return block.contiguous()
+        block = block.contiguous()
+        return block if self.limits is None else self.limits.clip(block)
+
+    def clipped(self, value_range):
+        """The same images, with no value outside a `ValueRange`."""
+        clipped = copy.copy(self)
+        clipped.limits = value_range
+        return clipped
 
     def block_size(self):
         """Number of images to read at once."""
@@ -145,68 +150,6 @@ class Images:
         size = self.block_size()
         for start in range(0, len(self), size):
             yield self.read(slice(start, start + size))
-
-
-class ValueRange(NamedTuple):
-    """The affine map of each channel between the user's units and [-1, 1].
-
-    Training images span [-1, 1] exactly (``uint8`` images: 0 maps to -1, 255 to 1).
-    Later images may lie outside; they are never clipped.
-    """
-
-    low: torch.Tensor  # (channels, 1, 1) float64
-    high: torch.Tensor  # (channels, 1, 1) float64
-
-    # The ends are halved first, because their sum or difference could overflow.
-
-    @property
-    def centre(self):
-        return self.low / 2 + self.high / 2
-
-    @property
-    def half_width(self):
-        half_width = self.high / 2 - self.low / 2
-        return half_width.where(half_width > 0, 1.0)  # 1 for a constant channel
-
-    @classmethod
-    def measure(cls, images):
-        """Range of the training images.
-
-        Raises
-        ------
-        ValueError
-            If no value differs from any other in its channel.
-        """
-        low = high = None
-        for block in images.blocks():
-            values = block.movedim(1, 0).flatten(1).cpu()
-            low = values.amin(1) if low is None else low.minimum(values.amin(1))
-            high = values.amax(1) if high is None else high.maximum(values.amax(1))
-        if (low == high).all():
-            raise ValueError(
-                "All images of X are constant and equal: there is nothing to learn. "
-                "Pass images that differ from each other."
-            )
-        if known := images.layout.known_range(images.data.dtype):
-            low, high = (torch.full_like(low, value) for value in known)
-        return cls(low[:, None, None], high[:, None, None])
-
-    def to_network(self, images, device):
-        """Images in the user's units to float32 around [-1, 1] on ``device``."""
-        where = images.device
-        x = (images - self.centre.to(where)) / self.half_width.to(where)
-        if not (x.abs() <= _LARGEST_SCALED).all():
-            raise ValueError(
-                "X has values too far outside the range of the training images, "
-                f"{self.low.min():.6g} to {self.high.max():.6g}: the largest is "
-                f"{images.abs().max():.3g}. Check that X has the units of the training "
-                "images."
-            )
-        return x.to(device, torch.float32)
-
-    def to_user(self, x):
-        """Images around [-1, 1] to the user's units, float64 on the CPU."""
-        return x.detach().cpu().double() * self.half_width + self.centre
 
 
 class TrainingImages(torch.utils.data.Dataset):

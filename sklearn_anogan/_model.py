@@ -12,11 +12,12 @@ import torch
 from skorch.history import History
 from torch import nn
 
-from ._images import Layout, ValueRange, make_layout, resized
+from ._images import Layout, make_layout, resized
 from ._networks import BUILT_IN, Recognizer, encoder_class, sample_prior
 from ._plain import check_finite, count, expect, for_json, take, take_under
 from ._ruler import Ruler, expected_shapes, measured_size
 from ._transformations import transformations
+from ._value_range import ValueRange
 
 #: Types of the user's numbers by the names that files have for them.
 _NUMBER_TYPES = {

@@ -127,6 +127,8 @@ def check_source(X, estimator_name):
         what = "an iterator, which can be read only once. Pass list(X)"
     elif is_list and X and isinstance(X[0], tuple) and np.ndim(X[0][0]) >= 2:
         what = "tuples of an image and more. Pass a list of the images alone"
+    elif found := _sequences_in_a_frame(X):
+        what = f"a frame of lists or arrays. Pass {found}"
     if what:
         raise TypeError(f"{estimator_name} needs images, but X is or holds {what}.")
     if isinstance(X, np.ma.MaskedArray) and np.ma.is_masked(X):
@@ -136,6 +138,19 @@ def check_source(X, estimator_name):
         )
     if is_list:
         _check_list(X, estimator_name)
+
+
+def _sequences_in_a_frame(X):
+    """How to get at images in a frame or a series of pandas or polars; or None."""
+    if not hasattr(X, "to_numpy") or len(X) == 0:
+        return None
+    for name in getattr(X, "columns", ()):
+        if np.ndim(next(iter(X[name]))) > 0:
+            return f"X[{name!r}].to_list()"
+    if hasattr(X, "columns") or isinstance(X.dtype, np.dtype):
+        return None
+    has_sequences = np.ndim(next(iter(X))) > 0 and np.ndim(np.asarray(X)) == 1
+    return "X.to_list()" if has_sequences else None
 
 
 def _check_list(X, estimator_name):

@@ -11,10 +11,11 @@ import torch
 from sklearn.datasets import load_digits
 
 from sklearn_anogan import AnoGANDetector
-from sklearn_anogan._images import TrainingImages, ValueRange, check_images
+from sklearn_anogan._images import TrainingImages, check_images
 from sklearn_anogan._networks import Discriminator, Generator
 from sklearn_anogan._search._searcher import Searcher
 from sklearn_anogan._training import TrainingSettings, train_gan
+from sklearn_anogan._value_range import ValueRange
 
 
 def pytest_collection_modifyitems(items):

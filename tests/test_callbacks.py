@@ -9,10 +9,11 @@ from skorch.callbacks import Callback
 from torch import nn
 
 from sklearn_anogan import AnoGANDetector, _compat
-from sklearn_anogan._images import TrainingImages, ValueRange, check_images
+from sklearn_anogan._images import TrainingImages, check_images
 from sklearn_anogan._networks import DenseDiscriminator, DenseGenerator
 from sklearn_anogan._training import train_gan
 from sklearn_anogan._training._callbacks import Diversity, _spread
+from sklearn_anogan._value_range import ValueRange
 
 
 @pytest.fixture

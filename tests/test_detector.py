@@ -1715,3 +1715,25 @@ def test_where_a_number_is_missing(zeros, quick):
     with pytest.raises(ValueError, match="NaN or infinity, first in sample 7") as info:
         AnoGANDetector(**quick).fit(X)
     assert "impute" not in str(info.value)
+
+
+@pytest.mark.parametrize(
+    "network_side, message",
+    [
+        (
+            32,
+            "600 x 9 pixels are shrunk to 128 .* to 32 .* less than 5 pixels disappear",
+        ),
+        (None, "600 x 9 pixels are seen whole by the networks"),
+    ],
+)
+def test_large_images(rng, quick, network_side, message):
+    """Small defects are lost in them, or time and memory: PatchDetector is named."""
+    X = rng.rand(9, 600, 9)
+    with pytest.warns(UserWarning, match=f"{message}.*PatchDetector"):
+        AnoGANDetector(**quick | {"network_side": network_side, "n_filters": 1}).fit(X)
+
+
+def test_images_that_are_not_large(rng, quick):
+    AnoGANDetector(**quick).fit(rng.rand(9, 512, 9))
+    AnoGANDetector(**quick).fit(rng.rand(9, 600))  # rows

@@ -9,12 +9,12 @@ import torch
 from sklearn_anogan._devices import intraop_threads
 from sklearn_anogan._images import (
     TrainingImages,
-    ValueRange,
     check_image_shape,
     check_images,
     resized,
     within,
 )
+from sklearn_anogan._value_range import ValueRange
 
 
 def check(X, image_shape=None, n_features=None, min_samples=1):
@@ -194,75 +194,6 @@ def test_pillow_images():
     images = check(pictures)
     assert images.layout.image_shape == (3, 4, 3)
     assert images.read([1]).unique() == 1
-
-
-def test_range_of_uint8():
-    """uint8 means 0 to 255, whatever values the images hold."""
-    for X in (np.uint8([[[3, 5]]]), torch.tensor([[[3, 5]]], dtype=torch.uint8)):
-        images = check(X)
-        value_range = ValueRange.measure(images)
-        ends = torch.tensor([[[[0.0, 127.5, 255]]]], dtype=torch.float64)
-        scaled = value_range.to_network(ends, "cpu")
-        np.testing.assert_array_equal(scaled.ravel(), [-1, 0, 1])
-
-
-def test_range_of_uint8_rows_is_learned():
-    """Features that are counts or flags need not fill a byte."""
-    images = check(np.uint8([[0, 3], [1, 7]]))
-    scaled = ValueRange.measure(images).to_network(images.read([0, 1]), "cpu")
-    np.testing.assert_array_equal(scaled[:, :, 0, 0], [[-1, -1], [1, 1]])
-
-
-def test_range_of_floats_is_that_of_each_channel():
-    X = np.stack([[[0.0, 10]], [[5.0, 30]]])[:, np.newaxis]  # (2, 1, 1, 2)
-    images = check(X)
-    value_range = ValueRange.measure(images)
-    x = value_range.to_network(images.read(slice(None)), "cpu")
-    assert x.dtype == torch.float32
-    np.testing.assert_array_equal(x[:, :, 0, 0], [[-1, -1], [1, 1]])
-    np.testing.assert_allclose(value_range.to_user(x), images.read(slice(None)))
-
-
-def test_range_of_a_constant_channel():
-    X = np.array([[[[0.0, 7.0]]], [[[1.0, 7.0]]]])
-    images = check(X)
-    value_range = ValueRange.measure(images)
-    x = value_range.to_network(images.read(slice(None)), "cpu")
-    np.testing.assert_array_equal(x[:, 1], 0)
-    np.testing.assert_array_equal(value_range.to_user(x), images.read(slice(None)))
-
-
-@pytest.mark.parametrize("X", [np.full((5, 3, 4), 2.5), np.zeros((5, 8, 8), np.uint8)])
-def test_constant_images(X):
-    with pytest.raises(ValueError, match="constant and equal"):
-        ValueRange.measure(check(X))
-
-
-def test_values_outside_the_range_are_not_clipped():
-    value_range = ValueRange.measure(check(np.array([[0.0], [2.0]])))
-    x = value_range.to_network(torch.tensor([[[[1e6 + 1]]]], dtype=float), "cpu")
-    assert x == 1e6
-
-
-def test_values_too_large_for_float32():
-    value_range = ValueRange.measure(check(np.array([[0.0], [2.0]])))
-    with pytest.raises(ValueError, match=r"0 to 2: the largest is 1e\+40"):
-        value_range.to_network(torch.tensor([[[[-1e40]]]], dtype=float), "cpu")
-
-
-@pytest.mark.parametrize("ends", [(-1.7e308, 1.7e308), (1.6e308, 1.7e308)])
-def test_range_of_huge_values(ends):
-    """Neither the width of the range nor the sum of its ends overflows."""
-    images = check(np.array(ends)[:, np.newaxis])
-    x = ValueRange.measure(images).to_network(images.read(slice(None)), "cpu")
-    np.testing.assert_array_equal(x.ravel(), [-1, 1])
-
-
-def test_small_differences_on_a_large_offset_survive():
-    """Values are scaled in float64: float32 could not tell 1e9 from 1e9 + 1."""
-    images = check(1e9 + np.array([[0.0], [1.0], [2.0]]))
-    x = ValueRange.measure(images).to_network(images.read(slice(None)), "cpu")
-    np.testing.assert_array_equal(x.ravel(), [-1, 0, 1])
 
 
 def test_training_images_come_in_batches():

@@ -5,7 +5,7 @@ from scipy.ndimage import correlate, uniform_filter
 
 from sklearn_anogan import _ruler
 from sklearn_anogan._devices import intraop_threads
-from sklearn_anogan._images import ValueRange, check_images
+from sklearn_anogan._images import check_images
 from sklearn_anogan._inference import FrozenNetworks
 from sklearn_anogan._ruler import (
     Ruler,
@@ -15,6 +15,7 @@ from sklearn_anogan._ruler import (
     measured_size,
     views_of,
 )
+from sklearn_anogan._value_range import ValueRange
 
 
 def stripes(n, height, width, n_channels=1, seed=0):

@@ -31,6 +31,19 @@ class File:
         raise AssertionError("read as a whole")
 
 
+class Series(list):
+    """Lists as in a series of polars, whose types are not those of numpy."""
+
+    dtype = "List(Float64)"
+    to_list = list.copy
+
+    def to_numpy(self):
+        return np.array([*map(np.array, self), None], dtype=object)[:-1]
+
+    def __array__(self, dtype=None, copy=None):
+        return self.to_numpy()
+
+
 class Collection:
     """A sequence of images without a shape, as a data set of torch."""
 
@@ -148,6 +161,12 @@ def test_pieces_that_cannot_be_used(zeros, quick, X, message):
         (lambda X: torch.utils.data.DataLoader(list(X)), "a DataLoader"),
         (lambda X: Collection([(image, 0) for image in X]), "Item 0 of X is a tuple"),
         (lambda X: [(image, 0) for image in X], "tuples of an image and more"),
+        (lambda X: pd.DataFrame({"image": list(X)}), r"Pass X\['image'\].to_list\(\)"),
+        (
+            lambda X: pd.DataFrame({"name": "a", "image": X.tolist()}),
+            r"a frame of lists or arrays. Pass X\['image'\]",
+        ),
+        (lambda X: Series(X.tolist()), r"Pass X.to_list\(\)"),
     ],
 )
 def test_what_is_no_image(zeros, cls, X, message):

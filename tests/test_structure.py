@@ -24,6 +24,7 @@ LAYERS = [
     ["_model", "_inference"],
     ["_calibration", "_ruler", "_holding_out"],
     ["_images", "_networks", "_transformations", "_losses", "_devices", "_files"],
+    ["_value_range"],
     ["_plain", "_sources", "_cutting", "_image_files", "_warnings"],
 ]
 

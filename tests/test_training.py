@@ -8,7 +8,7 @@ import torch
 from skorch.callbacks import Callback, EpochScoring
 from torch import nn
 
-from sklearn_anogan._images import TrainingImages, ValueRange, check_images
+from sklearn_anogan._images import TrainingImages, check_images
 from sklearn_anogan._networks import Discriminator, Generator, sample_prior
 from sklearn_anogan._training import (
     TrainingRun,
@@ -18,6 +18,7 @@ from sklearn_anogan._training import (
 )
 from sklearn_anogan._training._description import describe_run
 from sklearn_anogan._training._problems import find_problems
+from sklearn_anogan._value_range import ValueRange
 
 
 def test_training_improves_the_images(dataset, train):

@@ -1,0 +1,212 @@
+# Authors: The sklearn-anogan developers
+# SPDX-License-Identifier: BSD-3-Clause
+"""The value range of images: what is mapped to [-1, 1], and what looks wrong in it."""
+
+from dataclasses import dataclass
+from math import prod
+from typing import NamedTuple
+
+import torch
+
+from ._warnings import warn_user
+
+#: Scaled values beyond this leave too little of float32's range for the networks.
+_LARGEST_SCALED = 1e20
+
+#: Values of each channel that are looked at more closely, drawn from all images.
+_N_SAMPLED = 200_000
+
+#: Share of the values that are few.
+_FEW = 1e-3
+
+#: Few values do not set the range if it were this many times as wide with them. A value
+#: is told of if it lies this many times the range of all others away.
+_WIDE = 4
+
+#: Images of 8 bits that use less than these many of the 256 levels have a range of
+#: their own; those that use at most the second number are told of.
+_FEW_LEVELS, _HARDLY_ANY_LEVELS = 64, 17
+
+
+class ValueRange(NamedTuple):
+    """The affine map of each channel between the user's units and [-1, 1].
+
+    Training images span [-1, 1] exactly (``uint8`` images: 0 maps to -1, 255 to 1), but
+    for few odd values. Values outside the range are not clipped in scores.
+    """
+
+    low: torch.Tensor  # (channels, 1, 1) float64
+    high: torch.Tensor  # (channels, 1, 1) float64
+
+    # The ends are halved first, because their sum or difference could overflow.
+
+    @property
+    def centre(self):
+        return self.low / 2 + self.high / 2
+
+    @property
+    def half_width(self):
+        half_width = self.high / 2 - self.low / 2
+        return half_width.where(half_width > 0, 1.0)  # 1 for a constant channel
+
+    @classmethod
+    def measure(cls, images):
+        """Range of the training images.
+
+        Parameters
+        ----------
+        images : Images
+
+        Raises
+        ------
+        ValueError
+            If no value differs from any other in its channel.
+
+        Warns
+        -----
+        UserWarning
+            If few values, or a single value, lie far from all others, or if images of 8
+            bits use few of the levels.
+        """
+        channels = _look_through(images)
+        if all(channel.low == channel.high for channel in channels):
+            raise ValueError(
+                "All images of X are constant and equal: there is nothing to learn. "
+                "Pass images that differ from each other."
+            )
+        ends = [(channel.low, channel.high) for channel in channels]
+        if images.layout.has_places:
+            ends = [channel.usual_ends() for channel in channels]
+            _tell_of_odd_values(channels, ends)
+        if known := images.layout.known_range(images.data.dtype):
+            low, high = min(low for low, _ in ends), max(high for _, high in ends)
+            n_levels = high - low + 1
+            if n_levels >= _FEW_LEVELS:
+                ends = [known] * len(ends)
+            elif n_levels <= _HARDLY_ANY_LEVELS:
+                _tell_of_few_levels(low, high)
+        ends = torch.tensor(ends, dtype=torch.float64).T[..., None, None]
+        return cls(*ends)
+
+    def to_network(self, images, device):
+        """Images in the user's units to float32 around [-1, 1] on ``device``."""
+        where = images.device
+        x = (images - self.centre.to(where)) / self.half_width.to(where)
+        if not (x.abs() <= _LARGEST_SCALED).all():
+            raise ValueError(
+                "X has values too far outside the range of the training images, "
+                f"{self.low.min():.6g} to {self.high.max():.6g}: the largest is "
+                f"{images.abs().max():.3g}. Check that X has the units of the training "
+                "images."
+            )
+        return x.to(device, torch.float32)
+
+    def to_user(self, x):
+        """Images around [-1, 1] to the user's units, float64 on the CPU."""
+        return x.detach().cpu().double() * self.half_width + self.centre
+
+    def clip(self, images):
+        """Images in the user's units with no value outside the range."""
+        where = images.device
+        return images.clamp(self.low.to(where), self.high.to(where))
+
+
+@dataclass(frozen=True)
+class _Channel:
+    """What the values of one channel of all images are like."""
+
+    low: float
+    high: float
+    numbers: list  # of the images with the lowest and the highest value
+    sample: torch.Tensor  # (n,) float64, ascending
+
+    @property
+    def n_few(self):
+        """How many values of the sample are few."""
+        return max(1, int(_FEW * len(self.sample)))
+
+    def usual_ends(self):
+        """The lowest and the highest value, without few that lie far away."""
+        few = min(self.n_few, (len(self.sample) - 1) // 2)
+        low, high = self.sample[few], self.sample[-1 - few]
+        width = high - low
+        is_usual = (self.sample >= low - width) & (self.sample <= high + width)
+        low, high = self.sample[is_usual][[0, -1]].tolist()
+        if low == high or self.high / _WIDE - self.low / _WIDE <= high - low:
+            return self.low, self.high
+        return low, high
+
+    def lonely_value(self):
+        """A value of many pixels far from all others: (value, share, low, high).
+
+        The answer is None if there is no such value. Low and high are the ends of all
+        other values.
+        """
+        for value in self.sample[[0, -1]]:
+            others = self.sample[self.sample != value]
+            if len(self.sample) - len(others) <= self.n_few or len(others) == 0:
+                continue
+            low, high = others[[0, -1]]
+            if low < high and (others - value).abs().min() > _WIDE * (high - low):
+                share = 1 - len(others) / len(self.sample)
+                return float(value), share, float(low), float(high)
+        return None
+
+
+def _look_through(images):
+    """The `_Channel`s of all images, which are read once."""
+    n_values = len(images) * prod(images.layout.chw[1:])
+    rng = torch.Generator().manual_seed(0)
+    lows, highs, samples = [], [], []
+    for block in images.blocks():
+        values = block.movedim(1, 0).flatten(2).cpu()  # (channels, images, pixels)
+        lows.append(values.amin(2))
+        highs.append(values.amax(2))
+        values = values.flatten(1)
+        if n_values > _N_SAMPLED:
+            size = (-(-values.shape[1] * _N_SAMPLED // n_values),)
+            values = values[:, torch.randint(values.shape[1], size, generator=rng)]
+        samples.append(values)
+    low, lowest = torch.cat(lows, 1).min(1)
+    high, highest = torch.cat(highs, 1).max(1)
+    numbers = torch.stack([lowest, highest], 1)
+    columns = low.tolist(), high.tolist(), numbers.tolist(), torch.cat(samples, 1)
+    return [
+        _Channel(low, high, numbers, sample.sort().values)
+        for low, high, numbers, sample in zip(*columns, strict=True)
+    ]
+
+
+def _tell_of_odd_values(channels, ends):
+    """Warn of few values, and of single values, that lie far from all others."""
+    for channel, (low, high) in zip(channels, ends, strict=True):
+        if (low, high) != (channel.low, channel.high):
+            far, number = channel.low, channel.numbers[0]
+            if channel.high - high > low - channel.low:
+                far, number = channel.high, channel.numbers[1]
+            warn_user(
+                f"Image {number} of X has the value {far:.6g}, but nearly all values "
+                f"lie between {low:.6g} and {high:.6g}. The value range is learned "
+                "without such values: training clips them, scores do not. If they are "
+                "errors, replace them or leave the image out; if they are usual, "
+                "transform X, for example by np.log1p."
+            )
+            return
+        if found := channel.lonely_value():
+            value, share, low, high = found
+            warn_user(
+                f"{share:.1%} of the values of X are {value:.6g}, and all others lie "
+                f"between {low:.6g} and {high:.6g}, so that the images have little "
+                "contrast. If the value stands for missing pixels, replace it: "
+                f"np.where(X == {value:.6g}, {low:.6g}, X)."
+            )
+            return
+
+
+def _tell_of_few_levels(low, high):
+    warn_user(
+        f"X is of type uint8, but its values lie between {low:.0f} and {high:.0f}: "
+        "this range is learned, not 0 to 255. Check that fractions have not been cut "
+        "off, as by X.astype(np.uint8) of values between 0 and 1. If the values are "
+        "right, X.astype(np.float32) has the same scores without this warning."
+    )
