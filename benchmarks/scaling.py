@@ -7,6 +7,11 @@ the memory map are the input's and do not count.
 
     python benchmarks/scaling.py --figure scaling.png
     python benchmarks/scaling.py --workers
+    python benchmarks/scaling.py --sources --n-images 100000
+
+The last one fits as well, and reads the images from a memory map, an HDF5 file and a
+zarr folder in turn. The images are random, so that warnings of collapse are true; and
+searches take no steps, since only reading differs.
 """
 
 import argparse
@@ -16,10 +21,12 @@ import threading
 import time
 from pathlib import Path
 
+import h5py
 import joblib
 import numpy as np
 import psutil
 import torch
+import zarr
 from quality import describe_versions
 
 from sklearn_anogan import AnoGANDetector
@@ -45,6 +52,8 @@ def main():
         joblib.dump(detector, folder / "detector.joblib")
         if args.workers:
             compare_workers(folder, max(args.n_images))
+        elif args.sources:
+            compare_sources(folder, X)
         else:
             compare_sizes(folder, args.n_images, args.figure)
 
@@ -74,27 +83,63 @@ def compare_workers(folder, n):
         print(f"| {name} | {seconds:.2f} |")
 
 
+def compare_sources(folder, X):
+    with h5py.File(folder / "X.h5", "w") as file:
+        chunks = (64, *SHAPE)
+        file.create_dataset("X", data=X, chunks=chunks)
+    zarr.create_array(str(folder / "X.zarr"), data=X[:], chunks=chunks)
+    print(f"{len(X)} images\n")
+    print("| source | fit: seconds | MiB | score: seconds | MiB |")
+    print("|---|---|---|---|---|")
+    for name in SOURCES:
+        results = in_new_process(fit_and_score, folder, name)
+        cells = [f"{seconds:.0f} | {memory:.0f}" for seconds, memory in results]
+        print(f"| {name} | {' | '.join(cells)} |", flush=True)
+
+
+SOURCES = {
+    "memory map": lambda folder: np.load(folder / "X.npy", mmap_mode="r"),
+    "HDF5": lambda folder: h5py.File(folder / "X.h5")["X"],
+    "zarr": lambda folder: zarr.open_array(str(folder / "X.zarr"), mode="r"),
+}
+
+
+def fit_and_score(folder, source):
+    """Seconds and MiB that a default fit takes, and then scoring."""
+    X = SOURCES[source](folder)
+    AnoGANDetector(max_epochs=1, random_state=0).fit(X[:256])  # loads libraries
+    detector = AnoGANDetector(search_steps=0, random_state=0)
+    return measured(lambda: detector.fit(X)), measured(
+        lambda: detector.score_samples(X)
+    )
+
+
 def score(folder, n, settings):
     """Seconds and MiB that scoring takes."""
     detector = joblib.load(folder / "detector.joblib")
     X = np.load(folder / "X.npy", mmap_mode="r")[:n]
     with joblib.parallel_config(**settings):
         detector.score_samples(X[:1])  # explores; loads libraries, starts workers
-        before = peak = own_memory()
-        has_ended = threading.Event()
+        return measured(lambda: detector.score_samples(X))
 
-        def look():
-            nonlocal peak
-            while not has_ended.wait(0.05):
-                peak = max(peak, own_memory())
 
-        looking = threading.Thread(target=look)
-        looking.start()
-        start = time.perf_counter()
-        detector.score_samples(X)
-        seconds = time.perf_counter() - start
-        has_ended.set()
-        looking.join()
+def measured(function):
+    """Seconds and MiB that a call takes."""
+    before = peak = own_memory()
+    has_ended = threading.Event()
+
+    def look():
+        nonlocal peak
+        while not has_ended.wait(0.05):
+            peak = max(peak, own_memory())
+
+    looking = threading.Thread(target=look)
+    looking.start()
+    start = time.perf_counter()
+    function()
+    seconds = time.perf_counter() - start
+    has_ended.set()
+    looking.join()
     return seconds, peak - before
 
 
@@ -127,6 +172,9 @@ def parse_arguments():
     )
     parser.add_argument(
         "--workers", action="store_true", help="compare workers instead"
+    )
+    parser.add_argument(
+        "--sources", action="store_true", help="compare files that hold the images"
     )
     parser.add_argument("--figure", help="file for a figure of the growth")
     return parser.parse_args()
