@@ -53,6 +53,8 @@ class FrozenNetworks:
         Threads of the CPU to call the networks with; None on other devices.
     sizes : tuple of int
         Sizes of batches, ascending.
+    samples : tensor of shape (m, d) or None
+        Normal images that the model keeps, on the CPU.
     """
 
     generator: nn.Module
@@ -65,6 +67,7 @@ class FrozenNetworks:
     device: torch.device
     n_threads: int | None = None
     sizes: tuple = ()
+    samples: torch.Tensor | None = None
 
     @classmethod
     def of(cls, model, device):
@@ -79,7 +82,8 @@ class FrozenNetworks:
             )
         )
         ruler = model.ruler and copy.deepcopy(model.ruler).to(device)
-        return cls(*networks, ruler, model.latent_dim, model.network_shape, device)
+        others = ruler, model.latent_dim, model.network_shape, device
+        return cls(*networks, *others, samples=model.samples)
 
     def measured(self):
         """Find the batch sizes for as many threads as torch uses now."""

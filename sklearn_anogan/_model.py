@@ -16,6 +16,7 @@ from ._images import Layout, make_layout, resized
 from ._networks import BUILT_IN, Recognizer, encoder_class, sample_prior
 from ._plain import check_finite, count, expect, for_json, take, take_under
 from ._ruler import Ruler, expected_shapes, measured_size
+from ._samples import n_numbers
 from ._transformations import transformations
 from ._value_range import ValueRange
 
@@ -59,6 +60,8 @@ class Model:
     network_shape : tuple (height, width)
         Of the images that the networks see: smaller than the user's where these are
         large.
+    samples : tensor of shape (n, d), float32
+        Training images that are kept, as `described`.
     ruler : Ruler or None
         What normal images look like in each place; None where images have no places.
     problems : tuple of str
@@ -76,6 +79,7 @@ class Model:
     value_range: ValueRange
     history: History
     network_shape: tuple
+    samples: torch.Tensor
     ruler: Ruler | None = None
     problems: tuple = ()
     encoder: nn.Module | None = None
@@ -162,6 +166,7 @@ class Model:
         tensors = {
             "value_range.low": self.value_range.low,
             "value_range.high": self.value_range.high,
+            "samples": self.samples,
         }
         for name, network in self.networks.items():
             for key, value in network.state_dict().items():
@@ -212,6 +217,7 @@ class Model:
                 plain, tensors, classes, seen_chw, latent_prior == "uniform"
             ),
             network_shape=network_shape,
+            samples=_samples_from_plain(tensors, seen_chw),
             ruler=_ruler_from_plain(tensors, layout) if plain["has_ruler"] else None,
             latent_prior=latent_prior,
             latent_dim=latent_dim,
@@ -315,6 +321,14 @@ def _networks_from_plain(plain, tensors, classes, chw, is_bounded):
             "encoder", lambda: E(**of_codes, **of_images, is_bounded=is_bounded)
         )
     return networks
+
+
+def _samples_from_plain(tensors, chw):
+    samples = tensors.pop("samples")
+    expect("the type of samples", samples.dtype, torch.float32)
+    expect("the numbers of a sample", samples.shape[1:], (n_numbers(chw),))
+    check_finite("samples", samples)
+    return samples.clone()
 
 
 def _ruler_from_plain(tensors, layout):

@@ -22,7 +22,7 @@ LAYERS = [
     ["_base", "_compat", "_findings", "_copies", "_named_callbacks"],
     ["_search", "_score", "_training"],
     ["_model", "_inference"],
-    ["_calibration", "_ruler", "_holding_out"],
+    ["_calibration", "_ruler", "_samples", "_holding_out"],
     ["_images", "_networks", "_transformations", "_losses", "_devices", "_files"],
     ["_value_range"],
     ["_plain", "_sources", "_cutting", "_image_files", "_warnings"],

@@ -5,6 +5,7 @@
 A score knows models, images and generated images, but not how these were searched.
 """
 
+from ._density import Density
 from ._deviation import Deviation
 from ._discrimination import Discrimination
 from ._joins import RarestOfGroups, WeightedSum
@@ -37,6 +38,7 @@ TERMS = {
         Recognition(),
         Deviation(),
         LargestDeviation(),
+        Density(),
     )
 }
 
@@ -44,7 +46,13 @@ TERMS = {
 JOINS = {"anogan": WeightedSum(), "calibrated": RarestOfGroups()}
 
 #: Terms that every model has, for both scores and for maps.
-ALWAYS_DEFINED = ("residual", "squared_residual", "largest_residual", "discrimination")
+ALWAYS_DEFINED = (
+    "residual",
+    "squared_residual",
+    "largest_residual",
+    "discrimination",
+    "density",
+)
 
 
 def defined_terms(model):

@@ -6,7 +6,7 @@ from .._losses import smooth
 from ._term import Term
 
 #: Weight beside the ruler of places.
-_BESIDE_RULER = 0.5
+_BESIDE_RULER = 0.25
 
 
 class SquaredResidual(Term):

@@ -38,8 +38,9 @@ class TrainingRun:
     settings : TrainingSettings
     seed : int
         Seeds weights, batches and latent codes; the global random state is left alone.
+    samples : tensor of shape (n, d)
     ruler : Ruler or None
-        A part of the model that this training does not change.
+        Parts of the model that this training does not change.
     has_random_seed : bool
         Whether the seed was drawn at random, so that a checkpoint's may replace it.
     start : Model or None
@@ -56,6 +57,7 @@ class TrainingRun:
     images: TrainingImages
     settings: TrainingSettings
     seed: int
+    samples: torch.Tensor
     ruler: Ruler | None = None
     has_random_seed: bool = False
     start: Model | None = None
@@ -176,6 +178,7 @@ class TrainingRun:
         return {
             "layout": self.images.images.layout.on_cpu(),
             "value_range": self.images.value_range,
+            "samples": self.samples,
             "ruler": self.ruler,
         }
 
