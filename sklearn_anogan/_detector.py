@@ -623,7 +623,7 @@ class AnoGANDetector(
         model = TrainingRun(
             trained_on,
             self._training_settings(images.layout, device),
-            samples=learn_samples(usual, value_range, np.setdiff1d(training, held_out)),
+            samples=learn_samples(as_seen, np.setdiff1d(training, held_out)),
             seed=int(own_random_state(self.random_state).randint(2**31 - 1)),
             ruler=learn_ruler(usual, value_range, training),
             has_random_seed=self.random_state is None,

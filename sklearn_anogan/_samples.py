@@ -5,7 +5,7 @@
 import numpy as np
 import torch
 
-from ._images import TrainingImages, resized, within
+from ._images import resized, within
 
 #: Longest side in pixels of the kept images.
 _LONGEST_SIDE = 8
@@ -26,24 +26,23 @@ def n_numbers(chw):
     return channels * height * width
 
 
-def learn_samples(images, value_range, index):
+def learn_samples(as_seen, index):
     """Describe training images.
 
     Parameters
     ----------
-    images : Images
-    value_range : ValueRange
+    as_seen : callable
+        ``as_seen(index)`` are the images as `TrainingImages`, as the networks see them.
     index : ndarray of shape (n,)
         Of the training images. Of many, some are taken.
 
     Returns
     -------
-    samples : tensor of shape (m, d), float32
+    samples : tensor of shape (m, d), float32, on the CPU
     """
-    chw = images.layout.chw
-    n = min(len(index), _MOST, max(1, _MOST_VALUES // n_numbers(chw)))
+    images = as_seen(index)
+    d = n_numbers((images.images.layout.chw[0], *images.size))
+    n = min(len(index), _MOST, max(1, _MOST_VALUES // d))
     rows = np.linspace(0, len(index) - 1, n).round().astype(int)
-    size = within(*chw[1:], _LONGEST_SIDE)
-    cpu = torch.device("cpu")
-    source = TrainingImages(images, value_range, cpu, index[rows], size)
-    return torch.cat([described(block) for block in source.blocks()])
+    blocks = [described(block).cpu() for block in as_seen(index[rows]).blocks()]
+    return torch.cat([torch.empty(0, d), *blocks])

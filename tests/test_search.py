@@ -29,6 +29,7 @@ from sklearn_anogan._networks import (
     Recognizer,
 )
 from sklearn_anogan._ruler import Ruler, measured_size
+from sklearn_anogan._samples import described
 from sklearn_anogan._score import TERMS, measure_terms
 from sklearn_anogan._search import (
     Pairs,
@@ -98,10 +99,14 @@ def recognizer_of(D, shape):
     return inference_form(R, "cpu")
 
 
+def random_images(n, shape):
+    rng = torch.Generator().manual_seed(0)
+    return torch.rand(n, *shape, generator=rng) * 2 - 1
+
+
 def ruler_of(shape):
     """A ruler that has learned from noise; None if images have no places."""
-    rng = torch.Generator().manual_seed(0)
-    x = torch.rand(20, *shape, generator=rng) * 2 - 1
+    x = random_images(20, shape)
     return Ruler.learn(x) if measured_size(*shape[1:]) else None
 
 
@@ -122,7 +127,16 @@ def answer(searcher, x):
     if not networks.ruler:
         names -= {"deviation", "largest_deviation"}
     terms = [TERMS[name] for name in sorted(names)]
-    learned = {"largest_residual": {"scale": torch.ones(x.shape[1:])}}
+    samples = described(random_images(20, networks.seen(x).shape[1:])).double()
+    networks = replace(networks, samples=samples[:10].float())
+    learned = {
+        "largest_residual": {"scale": torch.ones(x.shape[1:])},
+        "density": {
+            "samples": samples[10:],
+            "scale": torch.ones(samples.shape[1]),
+            "distances": torch.linspace(1, 2, 20),
+        },
+    }
     if networks.ruler:
         coarse, fine = (torch.ones(each.shape[1:]) for each in networks.distances(x))
         learned["largest_deviation"] = {

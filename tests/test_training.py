@@ -20,6 +20,9 @@ from sklearn_anogan._training._description import describe_run
 from sklearn_anogan._training._problems import find_problems
 from sklearn_anogan._value_range import ValueRange
 
+#: A part of the model that training passes on.
+SAMPLES = torch.zeros(3, 64)
+
 
 def test_training_improves_the_images(dataset, train):
     """The mean generated image comes close to the mean training image."""
@@ -186,7 +189,11 @@ def test_run_makes_a_model(dataset, brief_settings, with_encoder, self_supervisi
         return reported[name][0]
 
     run = TrainingRun(
-        dataset, replace(settings, callbacks=(epochs,)), seed=3, report=report
+        dataset,
+        replace(settings, callbacks=(epochs,)),
+        samples=SAMPLES,
+        seed=3,
+        report=report,
     )
     model = run.train(with_encoder=with_encoder)
     gan = train_gan(dataset, settings, seed=3)
@@ -229,10 +236,12 @@ def test_run_makes_a_model(dataset, brief_settings, with_encoder, self_supervisi
 def test_run_goes_on_from_a_model(dataset, brief_settings):
     """With steps of no length, the weights stay what they were."""
     settings = replace(brief_settings, self_supervision=1.0, ema_decay=0.9)
-    start = TrainingRun(dataset, settings, seed=0).train(with_encoder=False)
+    start = TrainingRun(dataset, settings, seed=0, samples=SAMPLES).train(
+        with_encoder=False
+    )
     still = replace(settings, lr=1e-30)
     for begins_with in (start, None):
-        run = TrainingRun(dataset, still, seed=1, start=begins_with)
+        run = TrainingRun(dataset, still, 1, SAMPLES, start=begins_with)
         model = run.train(with_encoder=False)
         for network, earlier in [
             (model.generator, start.generator),

@@ -147,7 +147,9 @@ def _scale_of_columns(rows):
     if len(rows) == 0:
         return np.ones(rows.shape[1])
     scale = np.sqrt(rows.std(axis=0) * np.ptp(rows, axis=0))
-    return np.where(scale > 0, scale, 1.0)
+    is_known = scale > 0  # of a constant column, nothing is known
+    usual = np.median(scale[is_known]) if is_known.any() else 1.0
+    return np.where(is_known, scale, usual)
 
 
 def _samples(x, z, G_z, networks):
