@@ -131,8 +131,9 @@ class Images:
             block = block.reshape(-1, channels, height, width)
         else:
             block = block.reshape(-1, height, width, channels).movedim(-1, 1)
-        # The same order in memory for every layout: sums round by this order.
-        block = block.contiguous()
+        # The same order in memory for every layout, with strides of sides of one pixel
+        # too: sums and convolutions round by this order.
+        block = block.clone(memory_format=torch.contiguous_format)
         return block if self.limits is None else self.limits.clip(block)
 
     def clipped(self, value_range):
@@ -272,7 +273,8 @@ def check_images(X, image_shape, *, n_features, min_samples, estimator_name):
             estimator=estimator_name,
             input_name="X",
         )
-        if X.ndim == 2:  # rows, for which scikit-learn's advice is good
+        if X.ndim == 2 and image_shape is None:
+            # Rows, for which scikit-learn's advice is good.
             assert_all_finite(X, input_name="X", estimator_name=estimator_name)
         else:
             _check_finite(X, estimator_name)
@@ -285,7 +287,7 @@ def check_images(X, image_shape, *, n_features, min_samples, estimator_name):
 
 
 def tell_of_channels_first(layout, is_given):
-    """Warn of images that look as if their channels came first.
+    """Warn of arrays that look as if channels came first, and of tensors if last.
 
     Parameters
     ----------
@@ -294,18 +296,25 @@ def tell_of_channels_first(layout, is_given):
         Whether the user has named the shape by ``image_shape``.
     """
     shape = layout.image_shape
-    if layout.channels_first or len(shape) != 3:
+    if len(shape) != 3:
         return
-    first, *others = shape
-    if first in (1, 3, 4) and min(others) > 4:
+    n_channels, height, width = layout.chw
+    if layout.channels_first:
+        if width in (1, 3, 4) and min(n_channels, height) > 4:
+            warn_user(
+                f"Tensors of the shape {layout.chw} are taken for (channels, height, "
+                f"width): {n_channels} channels, {width} pixels wide. If their "
+                "channels come last, pass X.movedim(-1, 1)."
+            )
+    elif height in (1, 3, 4) and min(width, n_channels) > 4:
         advice = (
-            f"use image_shape={(*others, first)}, and flatten such images"
+            f"use image_shape={(width, n_channels, height)}, and flatten such images"
             if is_given
             else "pass np.moveaxis(X, 1, -1), or a tensor of torch"
         )
         warn_user(
             f"Images of the shape {shape} are taken for (height, width, channels): "
-            f"{first} pixels high, with {others[1]} channels. If their channels come "
+            f"{height} pixels high, with {n_channels} channels. If their channels come "
             f"first, {advice}."
         )
 
@@ -432,7 +441,7 @@ def _find_layout(data, image_shape, estimator_name):
         )
         raise ValueError(
             f"X has images of shape {found}, but {estimator_name} expects {expected}."
-            f"{_hint_of_one(data, image_shape)}"
+            f"{_hint_of_one(data, image_shape)}{_hint_of_order(found, image_shape)}"
         )
     if is_tensor:
         fits_float32 = data.dtype.itemsize <= (4 if data.is_floating_point() else 2)
@@ -452,6 +461,17 @@ def _hint_of_one(X, image_shape):
     """What to say of an X that has the shape of one image."""
     if image_shape is not None and tuple(X.shape) == tuple(image_shape):
         return " If X is a single image, pass X[None]."
+    return ""
+
+
+def _hint_of_order(found, image_shape):
+    """What to say of images that have the shape wanted, but in another order."""
+    height, width, *channels = *image_shape, 1
+    if len(image_shape) > 1 and found == (channels[0], height, width):
+        return (
+            " If the channels come first, pass np.moveaxis(X, 1, -1), or a tensor of "
+            "torch."
+        )
     return ""
 
 

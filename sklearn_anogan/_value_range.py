@@ -16,8 +16,14 @@ _LARGEST_SCALED = 1e20
 #: Values of each channel that are looked at more closely, drawn from all images.
 _N_SAMPLED = 200_000
 
-#: Share of the values that are few.
-_FEW = 1e-3
+#: Share of the values that are few, and share of the images.
+_FEW, _FEW_IMAGES = 3e-3, 0.02
+
+#: Fewest images of which one is odd.
+_FEWEST_IMAGES = 8
+
+#: Most values that may stand for missing pixels, each far from all others.
+_MOST_LONELY = 3
 
 #: Few values do not set the range if it were this many times as wide with them. A value
 #: is told of if it lies this many times the range of all others away.
@@ -115,10 +121,17 @@ class ValueRange(NamedTuple):
 class _Channel:
     """What the values of one channel of all images are like."""
 
-    low: float
-    high: float
-    numbers: list  # of the images with the lowest and the highest value
+    lows: torch.Tensor  # (n_images,) float64, of each image
+    highs: torch.Tensor
     sample: torch.Tensor  # (n,) float64, ascending
+
+    @property
+    def low(self):
+        return self.lows.min().item()
+
+    @property
+    def high(self):
+        return self.highs.max().item()
 
     @property
     def n_few(self):
@@ -126,31 +139,46 @@ class _Channel:
         return max(1, int(_FEW * len(self.sample)))
 
     def usual_ends(self):
-        """The lowest and the highest value, without few that lie far away."""
-        few = min(self.n_few, (len(self.sample) - 1) // 2)
-        low, high = self.sample[few], self.sample[-1 - few]
-        width = high - low
-        is_usual = (self.sample >= low - width) & (self.sample <= high + width)
-        low, high = self.sample[is_usual][[0, -1]].tolist()
-        if low == high or self.high / _WIDE - self.low / _WIDE <= high - low:
-            return self.low, self.high
-        return low, high
+        """The lowest and the highest value, without few that lie far away.
 
-    def lonely_value(self):
-        """A value of many pixels far from all others: (value, share, low, high).
-
-        The answer is None if there is no such value. Low and high are the ends of all
-        other values.
+        Few values are odd, wherever they are, and all values of few images.
         """
-        for value in self.sample[[0, -1]]:
-            others = self.sample[self.sample != value]
-            if len(self.sample) - len(others) <= self.n_few or len(others) == 0:
-                continue
-            low, high = others[[0, -1]]
-            if low < high and (others - value).abs().min() > _WIDE * (high - low):
-                share = 1 - len(others) / len(self.sample)
-                return float(value), share, float(low), float(high)
-        return None
+        few = min(self.n_few, (len(self.sample) - 1) // 2)
+        candidates = [(self.sample, self.sample, few)]
+        if (n := len(self.lows)) >= _FEWEST_IMAGES:
+            few = max(1, int(_FEW_IMAGES * n))
+            candidates.append((self.lows.sort().values, self.highs.sort().values, few))
+        for lows, highs, few in candidates:
+            low, high = lows[few], highs[-1 - few]
+            width = high - low
+            low = lows[lows >= low - width][0].item()
+            high = highs[highs <= high + width][-1].item()
+            if low < high and self.high / _WIDE - self.low / _WIDE > high - low:
+                return low, high
+        return self.low, self.high
+
+    def lonely_values(self):
+        """Values of many pixels far from all others: (values, share, low, high).
+
+        The answer is None if there are none. Low and high are the ends of all other
+        values.
+        """
+        found, values, others = None, [], self.sample
+        for _ in range(_MOST_LONELY):
+            ends = others[0], others[-1]
+            # The value at the end that lies farther from the middle of the others.
+            middle = others.median()
+            value = max(ends, key=lambda end: (end - middle).abs())
+            values.append(value.item())
+            others = others[others != value]
+            if len(others) == 0 or others[0] == others[-1]:
+                break
+            low, high = others[[0, -1]].tolist()
+            gaps = [min(abs(value - low), abs(value - high)) for value in values]
+            n_lonely = len(self.sample) - len(others)
+            if min(gaps) > _WIDE * (high - low) and n_lonely > self.n_few:
+                found = [*values], n_lonely / len(self.sample), low, high
+        return found
 
 
 def _look_through(images):
@@ -167,13 +195,11 @@ def _look_through(images):
             size = (-(-values.shape[1] * _N_SAMPLED // n_values),)
             values = values[:, torch.randint(values.shape[1], size, generator=rng)]
         samples.append(values)
-    low, lowest = torch.cat(lows, 1).min(1)
-    high, highest = torch.cat(highs, 1).max(1)
-    numbers = torch.stack([lowest, highest], 1)
-    columns = low.tolist(), high.tolist(), numbers.tolist(), torch.cat(samples, 1)
+    channels = zip(
+        *(torch.cat(each, 1) for each in (lows, highs, samples)), strict=True
+    )
     return [
-        _Channel(low, high, numbers, sample.sort().values)
-        for low, high, numbers, sample in zip(*columns, strict=True)
+        _Channel(lows, highs, sample.sort().values) for lows, highs, sample in channels
     ]
 
 
@@ -181,24 +207,33 @@ def _tell_of_odd_values(channels, ends):
     """Warn of few values, and of single values, that lie far from all others."""
     for channel, (low, high) in zip(channels, ends, strict=True):
         if (low, high) != (channel.low, channel.high):
-            far, number = channel.low, channel.numbers[0]
+            far, number = channel.low, channel.lows.argmin()
             if channel.high - high > low - channel.low:
-                far, number = channel.high, channel.numbers[1]
-            warn_user(
+                far, number = channel.high, channel.highs.argmax()
+            what = (
                 f"Image {number} of X has the value {far:.6g}, but nearly all values "
-                f"lie between {low:.6g} and {high:.6g}. The value range is learned "
-                "without such values: training clips them, scores do not. If they are "
-                "errors, replace them or leave the image out; if they are usual, "
-                "transform X, for example by np.log1p."
+                f"lie between {low:.6g} and {high:.6g}."
+            )
+            if abs(far) / _LARGEST_SCALED > high - low:
+                raise ValueError(
+                    f"{what} float32 cannot hold both. Replace such values, or leave "
+                    "the image out."
+                )
+            warn_user(
+                f"{what} The value range is learned without such values: training "
+                "clips them, scores do not. If they are errors, replace them or leave "
+                "the image out; if they are usual, transform X, for example by "
+                "np.log1p."
             )
             return
-        if found := channel.lonely_value():
-            value, share, low, high = found
+        if found := channel.lonely_values():
+            values, share, low, high = found
+            named = " or ".join(f"{value:.9g}" for value in sorted(values))
             warn_user(
-                f"{share:.1%} of the values of X are {value:.6g}, and all others lie "
+                f"{share:.1%} of the values of X are {named}, and all others lie "
                 f"between {low:.6g} and {high:.6g}, so that the images have little "
-                "contrast. If the value stands for missing pixels, replace it: "
-                f"np.where(X == {value:.6g}, {low:.6g}, X)."
+                "contrast. If they stand for missing pixels, replace them: np.where((X "
+                f"< {low:.9g}) | (X > {high:.9g}), {low:.6g}, X)."
             )
             return
 

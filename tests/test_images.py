@@ -12,6 +12,7 @@ from sklearn_anogan._images import (
     check_image_shape,
     check_images,
     resized,
+    tell_of_channels_first,
     within,
 )
 from sklearn_anogan._value_range import ValueRange
@@ -283,3 +284,42 @@ def test_memory_map_is_read_block_by_block(tmp_path):
     tracemalloc.stop()
     assert np.shares_memory(images.data, X)
     assert peak < X.nbytes
+
+
+def test_strides_of_sides_of_one_pixel():
+    """They decide which convolution is taken, and so how a training rounds."""
+    grey = torch.rand(5, 4, 4)
+    for X in (
+        grey[:, None],
+        grey.numpy(),
+        grey.permute(2, 1, 0).clone().permute(2, 1, 0),
+    ):
+        assert check(X).read([0, 1]).stride() == (16, 16, 4, 1)
+
+
+@pytest.mark.parametrize("shape", [(20, 9, 3), (9, 20, 1), (9, 9, 4)])
+def test_tensors_whose_channels_come_last(shape):
+    images = check(torch.rand(5, *shape))
+    with pytest.warns(UserWarning, match=r"pass X.movedim\(-1, 1\)"):
+        tell_of_channels_first(images.layout, False)
+
+
+@pytest.mark.parametrize("shape", [(3, 9, 9), (3, 9, 3), (9, 9, 9)])
+def test_tensors_whose_channels_come_first(shape):
+    tell_of_channels_first(check(torch.rand(5, *shape)).layout, False)
+
+
+@pytest.mark.parametrize("wanted", [(8, 9, 3), (8, 9)])
+def test_a_hint_at_the_order_of_channels(wanted):
+    n_channels = (*wanted, 1)[2]
+    with pytest.raises(ValueError, match=r"np.moveaxis\(X, 1, -1\)"):
+        check(np.zeros((5, n_channels, 8, 9)), wanted)
+
+
+def test_missing_values_of_flattened_images():
+    """Imputers and trees are no help here."""
+    X = np.zeros((5, 12))
+    X[3, 2] = np.nan
+    with pytest.raises(ValueError, match=r"first in sample 3.*replace them") as caught:
+        check(X, (3, 4))
+    assert "HistGradientBoosting" not in str(caught.value)

@@ -98,7 +98,7 @@ def with_value(X, value, index=(7, 3, 3)):
     "value, name",
     [
         (1000.0, "1000"),
-        (1e30, "1e[+]30"),
+        (1e15, "1e[+]15"),
         (-1000.0, "-1000"),
         (np.int16(-32768), "-32768"),
         (np.uint16(65535), "65535"),
@@ -151,17 +151,44 @@ def test_a_pixel_that_is_not_far_away(zeros):
     assert ends(ValueRange.measure(check(with_value(zeros, 50)))) == [[0, 50]]
 
 
-@pytest.mark.parametrize("value", [1000, -32768, -200])
-def test_one_value_far_from_all_others(zeros, value):
+@pytest.mark.parametrize("value", [1e30, -3.4028235e38, 9.96921e36])
+def test_a_value_that_leaves_float32_no_room(zeros, value):
+    """Formats of files have such values for missing pixels."""
+    with pytest.raises(
+        ValueError, match=r"Image 7 of X has .* float32 cannot hold both"
+    ):
+        ValueRange.measure(check(with_value(zeros, value)))
+
+
+def test_odd_pixels_of_all_kinds(zeros, rng):
+    """As many as three in a thousand, each with a value of its own."""
+    X = zeros.copy()
+    X[:20, 4, 4] = rng.uniform(500, 2000, size=20)
+    with pytest.warns(UserWarning, match="nearly all values lie between 0 and 16"):
+        assert ends(ValueRange.measure(check(X))) == [[0, 16]]
+
+
+@pytest.mark.parametrize("n", [8, 178])
+def test_an_image_of_another_scale(zeros, n):
+    X = zeros[:n].copy()
+    X[5] *= 1000
+    with pytest.warns(UserWarning, match="Image 5 of X has the value 16000"):
+        assert ends(ValueRange.measure(check(X))) == [[0, 16]]
+
+
+@pytest.mark.parametrize(
+    "values", [[1000], [-32768], [-200], [-9999, -9998], [-9999, 65535]]
+)
+def test_values_far_from_all_others(zeros, values):
     """As at places without data, or a pixel of the sensor that is broken."""
     X = np.array(zeros)
-    X[:, 0, :2] = value
-    low, high = min(value, 0), max(value, 16)
-    with pytest.warns(
-        UserWarning,
-        match=rf"3.1% of .* X are {value}, .* 0 and 16, .*X == {value}, 0, X",
-    ):
-        assert ends(ValueRange.measure(check(X))) == [[low, high]]
+    X[:, 0, :2] = values
+    named = " or ".join(map(str, values))
+    message = f"3.1% of .* X are {named}, .* 0 and 16, .*X > 16., 0, X"
+    with pytest.warns(UserWarning, match=message):
+        assert ends(ValueRange.measure(check(X))) == [
+            [min(0, *values), max(16, *values)]
+        ]
 
 
 @pytest.mark.parametrize("high", [1, 9, 16])
@@ -197,7 +224,7 @@ def test_images_of_low_contrast(zeros):
         lambda rng: (rng.rand(30, 8, 8) < 0.5) * rng.randint(200, 256, (30, 8, 8)),
         lambda rng: rng.standard_exponential((30, 8, 8)),
         lambda rng: rng.lognormal(size=(300, 8, 8)),
-        lambda rng: rng.standard_t(3, size=(300, 8, 8)),
+        lambda rng: rng.standard_t(4, size=(300, 8, 8)),
         lambda rng: rng.randn(2, 1, 1),
         lambda rng: rng.rand(30, 8, 8, 2) * [0, 1],
         lambda rng: rng.randint(40, 200, (30, 8, 8), dtype=np.uint8),
