@@ -3,6 +3,7 @@
 """Images of files, with the values that the files hold."""
 
 from collections.abc import Iterable
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -120,24 +121,50 @@ class _Header:
             if path.suffix.lower() in _DICOM:
                 self._take(_dicom_pages(path))
                 return
-            from PIL import Image
-
-            with Image.open(path) as image:
-                if not _is_beyond_pillow(image):
-                    self.n_pages = getattr(image, "n_frames", 1)
-                    self.is_color = _mode(image) not in (*_GREY_MODES, "LA", "La")
-                    self.dtype = np.dtype(_TYPES.get(_mode(image), np.uint8))
-                    self.size = _upright_size(image)
+            with _opened(path) as image:
+                if image is None:
+                    self._take(_tiff_pages(path))
                     return
-            self._take(_tiff_pages(path))
+                self.n_pages = getattr(image, "n_frames", 1)
+                self.is_color = _mode(image) not in (*_GREY_MODES, "LA", "La")
+                self.dtype = np.dtype(_TYPES.get(_mode(image), np.uint8))
+                self.size = _upright_size(image)
+                if image.format == "TIFF":
+                    for page in range(1, self.n_pages):
+                        image.seek(page)
+                        dtype = np.dtype(_TYPES.get(_mode(image), np.uint8))
+                        _check_pages({self.dtype, dtype})
         except ImportError:
             raise
         except Exception as error:  # a damaged file may provoke any
             raise ValueError(f"{path} cannot be read as an image: {error}") from error
 
     def _take(self, pages):
+        _check_pages({page.dtype for page in pages})
         self.n_pages, self.dtype = len(pages), pages[0].dtype
         self.is_color, self.size = pages[0].ndim == 3, pages[0].shape[:2]
+
+
+def _check_pages(dtypes):
+    if len(dtypes) > 1:
+        one, other, *_ = sorted(map(str, dtypes))
+        raise ValueError(f"its pages have values of types {one} and {other}")
+
+
+@contextmanager
+def _opened(path):
+    """The image of Pillow, or None if it is a TIFF file that is beyond Pillow."""
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        image = Image.open(path)
+    except UnidentifiedImageError:
+        if path.suffix.lower() not in (".tif", ".tiff"):
+            raise
+        yield None
+        return
+    with image:
+        yield None if _is_beyond_pillow(image) else image
 
 
 def find_files(folder):
@@ -178,22 +205,22 @@ def _read(path, page):
     """The values (height, width) or (height, width, channels) of a page."""
     if path.suffix.lower() in _DICOM:
         return _dicom_pages(path)[page]
-    from PIL import Image
-
-    with Image.open(path) as image:
-        if not _is_beyond_pillow(image):
-            if page:
-                image.seek(page)
-            return _values(_upright(image))
-    return _tiff_pages(path)[page]
+    with _opened(path) as image:
+        if image is None:
+            return _tiff_pages(path)[page]
+        if page:
+            image.seek(page)
+        return _values(_upright(image))
 
 
 def _is_beyond_pillow(image):
-    """Whether Pillow would round the values of a TIFF file, or not turn it upright."""
+    """Whether Pillow would change the values of a TIFF file, or not turn it upright."""
     tags = getattr(image, "tag_v2", {})
     bits = max(np.atleast_1d(tags.get(258, 8)))  # BitsPerSample
+    kind = max(np.atleast_1d(tags.get(339, 1)))  # SampleFormat: 1 unsigned, 2 signed
     is_wide = image.mode in ("RGB", "RGBA", "RGBX") and bits > 8
-    return is_wide or tags.get(_ORIENTATION, 1) != 1
+    is_other = (bits, kind) in ((8, 2), (32, 1))
+    return is_wide or is_other or tags.get(_ORIENTATION, 1) != 1
 
 
 def _upright(image):
@@ -249,6 +276,8 @@ def _tiff_pages(path):
                 kind = page.photometric.name
                 raise ValueError(f"its colours are {kind}: convert it to grey or RGB")
             values, tag = page.asarray(), page.tags.get(_ORIENTATION)
+            if values.ndim == 3 and page.planarconfig == 2:  # colours one by one
+                values = np.moveaxis(values, 0, -1)
             values = values[..., :3] if values.ndim == 3 else values
             values = values.astype(values.dtype.newbyteorder("="))
             found.append(_TURNS[1 if tag is None else int(tag.value)](values))

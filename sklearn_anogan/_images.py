@@ -377,13 +377,18 @@ def _check_finite(X, estimator_name):
         return
     size = max(1, _BLOCK_VALUES // prod(X.shape[1:]))
     for start in range(0, len(X), size):
-        is_finite = np.isfinite(X[start : start + size]).reshape(-1, prod(X.shape[1:]))
-        if not is_finite.all():
-            raise ValueError(
-                f"Input X contains NaN or infinity, first in sample "
-                f"{start + is_finite.all(axis=1).argmin()}. {estimator_name} needs "
-                "finite values: replace them, or leave such samples out."
-            )
+        _refuse_missing(np.isfinite(X[start : start + size]), start, estimator_name)
+
+
+def _refuse_missing(is_finite, start, estimator_name):
+    """Refuse NaN and infinity, by the number of the first sample that has any."""
+    if not is_finite.all():
+        is_whole = is_finite.reshape(len(is_finite), -1).all(1)
+        raise ValueError(
+            f"Input X contains NaN or infinity, first in sample "
+            f"{start + [*is_whole].index(False)}. {estimator_name} needs finite "
+            "values: replace them, or leave such samples out."
+        )
 
 
 def _check_tensor(X, min_samples, estimator_name):
@@ -403,12 +408,9 @@ def _check_tensor(X, min_samples, estimator_name):
             f"minimum of {min_samples} is required by {estimator_name}, none empty."
         )
     X = X.detach()
-    for block in X.split(max(1, _BLOCK_VALUES // prod(X.shape[1:]))):
-        if not torch.isfinite(block).all():
-            raise ValueError(
-                f"Input X contains NaN or infinity. {estimator_name} needs finite "
-                "values: replace them or leave such images out."
-            )
+    size = max(1, _BLOCK_VALUES // prod(X.shape[1:]))
+    for start in range(0, len(X), size):
+        _refuse_missing(X[start : start + size].isfinite(), start, estimator_name)
     return X
 
 

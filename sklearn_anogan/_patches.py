@@ -16,7 +16,6 @@ from sklearn.base import (
 from sklearn.utils import Bunch
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import (
-    assert_all_finite,
     check_is_fitted,
     has_fit_parameter,
     validate_data,
@@ -31,9 +30,12 @@ from ._holding_out import MOST_HELD_OUT, check_groups, hold_out
 from ._sources import (
     as_array,
     check_source,
+    check_types,
     is_column_of_images,
     is_read_in_pieces,
+    kind_of,
 )
+from ._warnings import warn_user
 
 __all__ = ["PatchDetector"]
 
@@ -42,6 +44,9 @@ _WITH_MAPS, _WITHOUT_MAPS = 128, 32
 
 #: Numbers in the patches that are scored at once.
 _BLOCK_VALUES = 2**20
+
+#: What to do with channels that come first.
+_PUT_LAST = "If the channels come first, pass np.moveaxis(X, 1, -1)."
 
 #: Pixels of the maps of held-out images that thresholds of maps are learned from.
 _MOST_PIXELS = 2**24
@@ -559,6 +564,12 @@ class PatchDetector(ImageDetectorMixin, MetaEstimatorMixin, BaseEstimator):
             if reset:
                 self.patch_shape_ = self._choose_patch_shape(images, has_maps)
             images.check_sizes(self._sizes()[0])
+            if reset and images.has_channels_first():
+                height, width = images.size(0)
+                warn_user(
+                    f"Images of the shape {(height, width, images.n_channels)} are "
+                    f"taken for (height, width, channels). {_PUT_LAST}"
+                )
         else:
             if not reset and hasattr(self, "n_channels_"):
                 raise ValueError(
@@ -602,13 +613,15 @@ class _Images:
         self.n = len(X) if self.is_list else X.shape[0]
         if len(self) == 0:
             raise ValueError(f"Found array with 0 sample(s): {name} needs images.")
-        dtypes, channels = set(), set()
+        dtypes, channels, kinds = set(), set(), {}
         self.sizes = []  # of all images, or of the first, which is like all
         for i in range(len(self)) if self.is_list else [0]:
             image = self[i]
             self.sizes.append(image.shape[:2])
             dtypes.add(image.dtype)
             channels.add(image.shape[2])
+            kinds.setdefault(kind_of(image), i)
+        check_types(kinds)
         if len(channels) > 1:
             raise ValueError(
                 f"{name} needs images of the same number of channels, X has images of "
@@ -652,18 +665,31 @@ class _Images:
                 raise ValueError(
                     f"Image {i} of X has {height} x {width} pixels and is smaller than "
                     f"a patch of {patch_shape[0]} x {patch_shape[1]}. Use a smaller "
-                    "patch_shape, or pad the image."
+                    f"patch_shape, or pad the image.{self._hint(height, width)}"
                 )
+
+    def _hint(self, height, width):
+        """What a side of 1, 3 or 4 pixels may mean."""
+        if self.has_channels_first():
+            return f" {_PUT_LAST}"
+        if width in (1, 3, 4) and self.n_channels == 1 and not self.is_list:
+            return " If X is a single image in colour, pass X[None]."
+        return ""
+
+    def has_channels_first(self):
+        """Whether the first image looks as if its channels came first."""
+        height, width = self.sizes[0]
+        return height in (1, 3, 4) and min(width, self.n_channels) > 4
 
     def check_finite(self, patches, numbers):
         """Look for NaN and infinity in patches of the images of these numbers."""
-        try:
-            assert_all_finite(patches, input_name="X", estimator_name=self.name)
-        except ValueError as error:
-            is_finite = np.isfinite(patches).all(axis=(1, 2, 3))
+        is_finite = np.isfinite(patches).all(axis=(1, 2, 3))
+        if not is_finite.all():
             raise ValueError(
-                f"In image {numbers[is_finite.argmin()]}: {error}"
-            ) from None
+                f"In image {numbers[is_finite.argmin()]}: Input X contains NaN or "
+                f"infinity. {self.name} needs finite values: replace them, or leave "
+                "such images out."
+            )
 
 
 def _holds_images(X):

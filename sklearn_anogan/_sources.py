@@ -66,6 +66,8 @@ class PiecewiseArray:
                 f"{self.name} needs images of one shape, but image {i} of X has "
                 f"{image.shape} and image 0 {self.shape[1:]}. Resize or crop them."
             )
+        if hasattr(self, "dtype"):
+            check_types({kind_of(self): 0, kind_of(image): i})
         return image
 
 
@@ -77,7 +79,8 @@ def as_array(image, i, estimator_name):
             "image and a label, pass the images alone, for example as "
             "[image for image, label in X]."
         )
-    if getattr(image, "mode", None) == "P" and hasattr(image, "getpalette"):
+    _check_mask(image, estimator_name)
+    if getattr(image, "mode", None) in ("P", "PA") and hasattr(image, "getpalette"):
         raise ValueError(
             f"Image {i} of X has a palette: its values are numbers of colours, which "
             f"{estimator_name} would take for brightness. Use image.convert('RGB')."
@@ -131,13 +134,17 @@ def check_source(X, estimator_name):
         what = f"a frame of lists or arrays. Pass {found}"
     if what:
         raise TypeError(f"{estimator_name} needs images, but X is or holds {what}.")
+    _check_mask(X, estimator_name)
+    if is_list or is_column_of_images(X):
+        _check_list(X, estimator_name)
+
+
+def _check_mask(X, estimator_name):
     if isinstance(X, np.ma.MaskedArray) and np.ma.is_masked(X):
         raise ValueError(
-            f"X is a masked array with masked values, which {estimator_name} cannot "
-            "leave out. Use X.filled(value), or leave out those images."
+            f"X is or holds a masked array with masked values, which {estimator_name} "
+            "cannot leave out. Use X.filled(value), or leave out such images."
         )
-    if is_list:
-        _check_list(X, estimator_name)
 
 
 def _sequences_in_a_frame(X):
@@ -158,10 +165,14 @@ def _check_list(X, estimator_name):
     for i, image in enumerate(X):
         if hasattr(image, "getpalette"):
             as_array(image, i, estimator_name)
-        if isinstance(image, np.ma.MaskedArray):
-            check_source(image, estimator_name)
-        if kind := _kind_of(image):
+        _check_mask(image, estimator_name)
+        if kind := kind_of(image):
             kinds.setdefault(kind, i)
+    check_types(kinds)
+
+
+def check_types(kinds):
+    """Refuse more than one type; ``kinds`` has a number of an image for each."""
     if len(kinds) > 1:
         (one, i), (other, j), *_ = kinds.items()
         raise ValueError(
@@ -171,15 +182,17 @@ def _check_list(X, estimator_name):
         )
 
 
-def _kind_of(image):
+def kind_of(image):
     """The type of an image's numbers, all floating-point types alike; or None."""
     dtype = getattr(image, "dtype", None)
+    if hasattr(image, "getpalette"):  # an image of Pillow
+        dtype = np.asarray(image).dtype
     if isinstance(dtype, torch.dtype):
         is_float, is_number = dtype.is_floating_point, not dtype.is_complex
     elif isinstance(dtype, np.dtype):
         is_float, is_number = dtype.kind == "f", dtype.kind in "buif"
     else:
         return None
-    if not is_number or image.ndim < 2:
+    if not is_number or getattr(image, "ndim", 2) < 2:
         return None
     return "floating point" if is_float else str(dtype)

@@ -295,3 +295,35 @@ def test_bytes_of_wide_colours_in_any_order(colours, tmp_path):
     found = load_images(tmp_path)
     assert found.dtype == np.uint16
     np.testing.assert_array_equal(found[:], [wide, wide])
+
+
+@pytest.mark.parametrize(
+    "dtype", [np.int8, np.uint32, np.float64, np.float16, np.int64, np.uint16]
+)
+def test_types_that_pillow_does_not_have(dtype, tmp_path):
+    """No value is wrapped around, whatever Pillow makes of the file."""
+    info = np.finfo(dtype) if np.dtype(dtype).kind == "f" else np.iinfo(dtype)
+    values = np.array([[info.min, 0, 1], [3, 100, info.max]], dtype=dtype)
+    tifffile.imwrite(tmp_path / "x.tif", values)
+    found = load_images(tmp_path)
+    assert found.dtype == dtype
+    np.testing.assert_array_equal(found[0], values)
+
+
+def test_colours_one_by_one(tmp_path, rng):
+    """A TIFF file may have all of red before all of green."""
+    values = rng.randint(0, 60000, size=(3, 12, 16)).astype(np.uint16)
+    tifffile.imwrite(
+        tmp_path / "x.tif", values, photometric="rgb", planarconfig="separate"
+    )
+    np.testing.assert_array_equal(load_images(tmp_path)[0], np.moveaxis(values, 0, -1))
+
+
+def test_pages_of_two_types(tmp_path):
+    with tifffile.TiffWriter(tmp_path / "x.tif") as file:
+        file.write(np.zeros((4, 5), np.uint8))
+        file.write(np.full((4, 5), 300, np.uint16))
+    with pytest.raises(
+        ValueError, match=r"x.tif .*: its pages have .* uint16 and uint8"
+    ):
+        load_images(tmp_path)

@@ -349,3 +349,15 @@ def test_pictures_of_other_sizes_are_not_drawn(zeros):
 def test_memorization_needs_unseen_images(fitted, zeros):
     with pytest.raises(ValueError, match="50 of 50 images of X_unseen are also in"):
         memorization_test(fitted, zeros, zeros[:50])
+
+
+@pytest.mark.parametrize("offset", [0, 1000])
+def test_copies_are_found_whatever_the_rounding(rng, quick, offset):
+    """Distances of copies are not exactly 0 where images are large."""
+    X = rng.rand(40, 64, 64) + offset
+    detector = AnoGANDetector(**quick).fit(X)
+    with pytest.raises(ValueError, match="30 of 30 images of X_unseen are also in"):
+        memorization_test(detector, X, X[:30])
+    half = np.concatenate([X[:10], rng.rand(10, 64, 64) + offset])
+    with pytest.raises(ValueError, match="10 of 20 images"):
+        memorization_test(detector, X, half)

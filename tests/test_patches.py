@@ -458,7 +458,10 @@ def test_an_image_equal_everywhere(images):
         ([np.ones((9, 9)), np.ones((7, 9))], "Image 1 of X has 7 x 9 pixels and is sm"),
         ([np.ones((9, 9)), np.ones((9, 9, 3))], "images of 1 and 3"),
         ([np.ones((9, 9)), np.full((9, 9), np.nan)], "In image 1: Input X contains Na"),
-        ([np.ones((9, 9)), np.full((9, 9), np.inf)], "image 1: Input X contains infin"),
+        (
+            [np.ones((9, 9)), np.full((9, 9), np.inf)],
+            "image 1: Input X contains NaN or infinity",
+        ),
         ([np.ones((9, 9)), np.ones(9)], "Image 1 of X has the shape"),
         ([np.ones((9, 9)), np.full((9, 9), "a")], "Image 1 of X has values of type"),
         ([np.ones((9, 9)) * 1j], "needs real numbers"),
@@ -688,3 +691,21 @@ def test_images_of_different_sizes_in_columns(rng):
         )
         again = clone(detector).fit(same)
         np.testing.assert_array_equal(again.detector_.rows_, detector.detector_.rows_)
+
+
+def test_channels_first(rng):
+    """As height, they would be patches of three pixels, and each column a channel."""
+    X = rng.rand(6, 3, 20, 20)
+    with pytest.raises(
+        ValueError, match=r"3 x 20 pixels.*pass np.moveaxis\(X, 1, -1\)"
+    ):
+        PatchDetector(IsolationForest(), patch_shape=8).fit(X)
+    with pytest.warns(
+        UserWarning, match=r"\(3, 20, 20\).*pass np.moveaxis\(X, 1, -1\)"
+    ):
+        PatchDetector(IsolationForest(), patch_shape=3, n_patches=50).fit(X)
+
+
+def test_a_single_image_in_colour(rng):
+    with pytest.raises(ValueError, match=r"40 x 3 pixels.*in colour, pass X\[None\]"):
+        PatchDetector(IsolationForest(), patch_shape=8).fit(rng.rand(40, 40, 3))

@@ -193,6 +193,29 @@ def test_what_is_no_image(zeros, cls, X, message):
         (lambda X: np.ma.masked_array(X, X > 15.5), "masked values.*X.filled"),
         (lambda X: [X[0], np.ma.masked_array(X[1], X[1] > 5)], "masked values"),
         (
+            lambda X: Collection([X[0], np.ma.masked_array(X[1], X[1] > 5)]),
+            "masked values",
+        ),
+        (
+            lambda X: Collection([X[0].astype(np.uint8), X[1].astype(np.uint16)]),
+            "image 0 is of type uint8, and image 1 of type uint16",
+        ),
+        (
+            lambda X: pd.Series([X[0].astype(np.uint8), X[1] / 255]),
+            "image 0 is of type uint8, and image 1 of type floating point",
+        ),
+        (
+            lambda X: [
+                Image.fromarray(X[0].astype(np.uint8)),
+                Image.fromarray(X[1].astype(np.float32)),
+            ],
+            "image 0 is of type uint8, and image 1 of type floating point",
+        ),
+        (
+            lambda X: [Image.fromarray(x.astype(np.uint8)).convert("PA") for x in X],
+            "Image 0 of X has a palette",
+        ),
+        (
             lambda X: [Image.fromarray(x.astype(np.uint8)).convert("P") for x in X],
             r"Image 0 of X has a palette.*convert\('RGB'\)",
         ),
