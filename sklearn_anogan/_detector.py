@@ -193,15 +193,16 @@ class AnoGANDetector(
 
     anomaly_score : {"anogan", "calibrated"}, default="calibrated"
         What the score of an image is. "anogan" is minus the paper's loss. "calibrated"
-        estimates for three terms the share of normal images with a larger value, and
-        adds up the logarithms of the shares. The first term is how far the image
+        estimates for four terms the share of normal images with a larger value, and
+        adds up the logarithms of the shares, with weights that depend on the size of
+        the images; see the user guide. The first term is how far the image
         deviates from what is usual in each place, as a whole or in its most unusual
         place, whichever is rarer; rows and images of less than 4 pixels along a side do
         without this term. The second term is the difference from the nearest generated
         image. The third term is how badly the discriminator recognizes how the image is
         turned and moved [5]_, or without `self_supervision`, the paper's discrimination
-        term. If the networks see shrunk images, the last two count by the share of
-        pixels that they see.
+        term. The fourth term is how far away the nearest normal images are, relative to
+        the distances between normal images; it decides about rows and tiny images.
 
     discrimination_weight : float in [0, 1], default=0.1
         Weight w of the discrimination term in the paper's loss, the paper's lambda:
@@ -836,7 +837,10 @@ class AnoGANDetector(
               score;
             - ``largest_deviation``: largest value of :meth:`anomaly_map`; in the
               calibrated score. Both deviations are missing for rows, and for images of
-              less than 4 pixels along a side once they are shrunk to 128.
+              less than 4 pixels along a side once they are shrunk to 128;
+            - ``density``: mean distance from the five nearest normal images, relative to
+              the distances between normal images; in the calibrated score. Images are
+              shrunk to 8 pixels along the longer side.
 
         Examples
         --------
@@ -858,6 +862,7 @@ class AnoGANDetector(
         recognition
         deviation
         largest_deviation
+        density
         """
         images = self._check_images(X, reset=False)
         return self._find(images, "terms", terms=self._terms())["terms"]

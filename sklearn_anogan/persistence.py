@@ -38,7 +38,7 @@ from ._plain_forms import (
 __all__ = ["load", "save"]
 
 #: Counts up when what a file holds changes its meaning.
-_FORMAT = 4
+_FORMAT = 5
 
 #: Names in the metadata of safetensors.
 _TEXT, _DIGEST = "sklearn_anogan", "sha256"

@@ -213,7 +213,7 @@ def test_calibrated_terms_by_hand(supervised, zeros):
 
 
 def test_calibrated_scores_by_hand(supervised, zeros):
-    """Sum of log p: of the places, of half the residual, and of the second task."""
+    """Sum of log p: of places, residual, second task and density, with weights."""
     held_out = zeros[hold_out(len(zeros))[1]]
     usual = supervised.score_terms(held_out)
     # The largest residual of each, relative to what all others leave.
@@ -233,7 +233,8 @@ def test_calibrated_scores_by_hand(supervised, zeros):
     terms = supervised.score_terms(zeros[:5])
     log_p = {name: -surprise(terms[name], usual[name]) for name in terms}
     of_places = np.minimum(log_p["deviation"], log_p["largest_deviation"])
-    expected = of_places + log_p["squared_residual"] / 2 + log_p["recognition"]
+    expected = of_places + log_p["squared_residual"] / 4 + log_p["recognition"]
+    expected += 4 * log_p["density"]
     np.testing.assert_allclose(supervised.score_samples(zeros[:5]), expected, rtol=1e-4)
 
 
@@ -275,10 +276,10 @@ def test_without_a_second_task(fitted, fitted_rows, zeros):
         calibrated = copy.copy(detector).set_params(anomaly_score="calibrated")
         usual = calibrated.calibration_.held_out
         log_p = {name: -surprise(terms[name], usual[name]) for name in terms}
-        expected = log_p["discrimination"]
+        expected = log_p["discrimination"] + 4 * log_p["density"]
         if detector is fitted:
             expected += np.minimum(log_p["deviation"], log_p["largest_deviation"])
-            expected += log_p["squared_residual"] / 2
+            expected += log_p["squared_residual"] / 4
         else:  # rows have no places
             assert not any("deviation" in name for name in terms)
             expected += log_p["squared_residual"]
@@ -291,8 +292,8 @@ def test_terms_have_the_same_names_whatever_the_score(fitted, supervised, zeros)
     names = ["residual", "squared_residual", "largest_residual", "discrimination"]
     of_places = ["deviation", "largest_deviation"]
     for detector, wanted in [
-        (fitted, [*names, *of_places]),
-        (supervised, [*names, "recognition", *of_places]),
+        (fitted, [*names, *of_places, "density"]),
+        (supervised, [*names, "recognition", *of_places, "density"]),
     ]:
         papers, calibrated = (
             copy.copy(detector)
@@ -585,7 +586,8 @@ def test_scores_weigh_what_networks_see(rng, quick):
     assert detector.model_.seen_share == 0.25
     usual, terms = detector.calibration_.held_out, detector.score_terms(X)
     log_p = {name: -surprise(terms[name], usual[name]) for name in terms}
-    of_networks = log_p["squared_residual"] / 2 + log_p["recognition"]
+    of_networks = log_p["squared_residual"] / 4 + log_p["recognition"]
+    of_networks += 4 * log_p["density"]
     of_places = np.minimum(log_p["deviation"], log_p["largest_deviation"])
     np.testing.assert_allclose(
         detector.score_samples(X), of_places + of_networks / 4, rtol=1e-9
@@ -756,7 +758,7 @@ def test_units_do_not_matter(zeros, quick):
 
 def test_memory_map(zeros, quick, tmp_path):
     X = np.memmap(tmp_path / "X", np.uint8, "w+", shape=zeros.shape)
-    X[:] = zeros
+    X[:] = 15 * zeros
     X.flush()
     X = np.memmap(tmp_path / "X", np.uint8, "r", shape=zeros.shape)
     expected = AnoGANDetector(**quick).fit(np.array(X)).score_samples(np.array(X))

@@ -10,7 +10,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from sklearn_anogan import AnoGANDetector
-from sklearn_anogan._networks import Generator
+from sklearn_anogan._networks import BUILT_IN, Generator
 from sklearn_anogan._training._problems import find_problems
 
 
@@ -114,7 +114,7 @@ def test_warning_as_error_leaves_the_detector_as_it_was(zeros, quick):
 def test_warning_of_a_detector_within_another_estimator(zeros, quick):
     """The line is the user's, not one of scikit-learn's."""
     X = zeros.reshape(len(zeros), -1)
-    pipeline = make_pipeline(StandardScaler(), AnoGANDetector(**quick))
+    pipeline = make_pipeline(StandardScaler(), AnoGANDetector((8, 8), **quick))
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         pipeline.fit(X)
@@ -140,3 +140,32 @@ def test_the_generator_is_judged_as_it_is_in_the_end(dataset, train):
     assert "0.00 times" in found
     assert net.history[:, "diversity"] == [measured[0], 0]
     assert measured[1] > 0
+
+
+class NarrowRows(BUILT_IN["rows"][0]):
+    """Spans a third of what the rows span, in all directions."""
+
+    def forward(self, z):
+        return 0 * super().forward(z) + 0.2 * z[:, :5, None, None]
+
+
+def test_rows_that_are_merely_hard(rng):
+    """Long tails leave a generator less to span: it has not collapsed for that."""
+    X = rng.normal(size=(200, 5))
+    detector = AnoGANDetector(max_epochs=10, generator=NarrowRows, random_state=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        detector.fit(X)
+    assert 0.2 < detector.history_[-1, "diversity"] < 0.5
+
+
+class SameRows(BUILT_IN["rows"][0]):
+    """Collapsed from the beginning."""
+
+    def forward(self, z):
+        return super().forward(0 * z)
+
+
+def test_collapse_on_rows(rng):
+    (found,) = warnings_of(rng.normal(size=(200, 5)), max_epochs=60, generator=SameRows)
+    assert "generator has collapsed" in found

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 from scipy.stats import lognorm
+from sklearn.neighbors import NearestNeighbors
 
-from sklearn_anogan import AnoGANDetector
+from sklearn_anogan import AnoGANDetector, _samples
 from sklearn_anogan._calibration import PIXEL_SHARES
 from sklearn_anogan._holding_out import hold_out
 from sklearn_anogan._score import JOINS, TERMS, Term
@@ -392,3 +393,140 @@ def test_deviations_of_an_image_do_not_depend_on_the_batch(size, rng):
         deviations(c[None], f[None], learned) for c, f in zip(coarse, fine, strict=True)
     ]
     assert together.equal(torch.cat(alone))
+
+
+# Density
+
+
+def neighbours_by_hand(x, normal, metric="euclidean"):
+    """The term for one image, by the nearest neighbours of scikit-learn."""
+    nearest = NearestNeighbors(n_neighbors=5, metric=metric).fit(normal)
+    own = nearest.kneighbors()[0].mean(axis=1)
+    d, places = nearest.kneighbors(x[None])
+    return d.mean() / (own[places].mean() + own.mean())
+
+
+def of_term(detector, X):
+    return detector.score_terms(X)["density"]
+
+
+def normal_and_held_out(X):
+    """X in the order of the normal images that the term compares with."""
+    training, held_out = hold_out(len(X))
+    return np.concatenate([X[training], X[held_out]]), X[held_out]
+
+
+def test_density_of_images(fitted, zeros, digits):
+    """Distances of pixels from training and held-out images alike, none weighted."""
+    images, _ = digits
+    normal, _ = normal_and_held_out(zeros)
+    expected = [
+        neighbours_by_hand(x, normal.reshape(-1, 64))
+        for x in images[1:5].reshape(4, 64)
+    ]
+    np.testing.assert_allclose(of_term(fitted, images[1:5]), expected, rtol=1e-5)
+
+
+def test_density_of_rows(rng, quick):
+    """Columns are scaled by training rows alone, whatever their units."""
+    units, centre = np.array([[1, 10, 0.1, 0], [0, 5, 5, 7]])
+    X = units * rng.normal(size=(60, 4)) + centre
+    new = rng.normal(size=(5, 4)) + centre
+    training, _ = hold_out(60)
+    scale = np.sqrt(X[training].std(axis=0) * np.ptp(X[training], axis=0))
+    normal, _ = normal_and_held_out(X)
+    scale[3] = np.inf  # of a column that never differs, but for new rows
+    new[:, 3] = 7
+    expected = [neighbours_by_hand(x / scale, normal / scale, "cityblock") for x in new]
+    found = of_term(AnoGANDetector(**quick).fit(X), new)
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+def test_an_image_is_not_its_own_neighbour(quick, zeros, rng):
+    """Neither a training image that is scored again, nor a held-out image."""
+    X = zeros + 0.01 * rng.rand(*zeros.shape)  # no two distances are the same
+    fitted = AnoGANDetector(**quick).fit(X)
+    normal, held_out = normal_and_held_out(X)
+    flat = normal.reshape(-1, 64)
+    own = NearestNeighbors(n_neighbors=5).fit(flat).kneighbors()
+    expected = own[0].mean(axis=1)
+    expected /= expected[own[1]].mean(axis=1) + expected.mean()
+    np.testing.assert_allclose(of_term(fitted, normal), expected, rtol=1e-4)
+    of_held_out = fitted.calibration_.held_out["density"]
+    np.testing.assert_allclose(of_held_out, expected[-len(held_out) :], rtol=1e-4)
+
+
+def test_density_leaves_groups_out(zeros, quick):
+    """Copies in the group of a held-out image do not make the image look usual."""
+    X = np.repeat(zeros[:40], 3, axis=0)
+    groups = np.repeat(np.arange(40), 3)
+    detector = AnoGANDetector(**quick).fit(X, groups=groups)
+    new = np.median(of_term(detector, zeros[60:120]))
+    held_out = np.median(detector.calibration_.held_out["density"])
+    assert held_out > 0.7 * new
+    assert held_out < 1.4 * new
+
+
+def test_copies_in_rows(rng, quick):
+    """Of mostly the same row, no term is infinite, and others are still told apart."""
+    X = np.concatenate([np.zeros((200, 3)), rng.normal(size=(20, 3))])
+    X = X[rng.permutation(220)]
+    detector = AnoGANDetector(**quick, contamination=0.1).fit(X)
+    found = of_term(detector, np.array([[0.0, 0, 0], [0.1, 0, 0], [5, 5, 5]]))
+    assert np.isfinite(found).all()
+    assert found[0] == 0
+    assert found[0] < found[1] < found[2]
+
+
+def test_rows_that_are_all_copies_but_one(quick):
+    X = np.zeros((40, 3))
+    X[0] = 1
+    found = of_term(AnoGANDetector(**quick).fit(X), np.array([[0.0, 0, 0], [9, 9, 9]]))
+    assert np.isfinite(found).all()
+    assert found[0] < found[1]
+
+
+@pytest.mark.parametrize("n", [2, 3, 7, 8, 12])
+def test_density_of_few_images(zeros, quick, n):
+    detector = AnoGANDetector(**quick).fit(zeros[:n])
+    found = of_term(detector, zeros[:20])
+    assert np.isfinite(found).all()
+    assert (found > 0).all()
+
+
+@pytest.mark.parametrize(
+    "chw, expected",
+    [((4, 1, 1), 4), ((1, 8, 8), 4), ((3, 16, 16), 1), ((1, 32, 32), 0.25)],
+)
+def test_weight_of_the_density(chw, expected):
+    """Distances of large images tell less."""
+    model = SimpleNamespace(seen_share=1.0, seen_chw=chw)
+    assert TERMS["density"].weight_in(model) == expected
+    shrunk = SimpleNamespace(seen_share=0.25, seen_chw=chw)
+    assert TERMS["density"].weight_in(shrunk) == expected / 4
+
+
+def test_many_training_images_are_not_all_kept(zeros, quick, monkeypatch):
+    monkeypatch.setattr(_samples, "_MOST", 20)
+    detector = AnoGANDetector(**quick).fit(zeros)
+    assert detector.model_.samples.shape == (20, 64)
+    n_held_out = len(detector.calibration_.groups)
+    assert detector.calibration_.learned["density"]["distances"].shape == (
+        20 + n_held_out,
+    )
+
+
+def test_large_images_are_kept_small(rng, quick):
+    detector = AnoGANDetector(**quick, network_side=12).fit(rng.rand(9, 40, 20, 3))
+    assert detector.model_.samples.shape[1] == 8 * 4 * 3
+
+
+def test_calibrate_replaces_the_held_out_neighbours(zeros, quick):
+    detector = AnoGANDetector(**quick).fit(zeros[:80])
+    detector.calibrate(zeros[100:120])
+    learned = detector.calibration_.learned["density"]
+    np.testing.assert_allclose(
+        detector.model_.value_range.to_user(learned["samples"].reshape(-1, 1, 8, 8)),
+        zeros[100:120, None],
+        atol=1e-5,
+    )

@@ -136,7 +136,9 @@ class TrainingRun:
             checkpoint=checkpoint,
             verbose=self.verbose,
         )
-        problems = find_problems(net, len(self.images) * self.images[0].numel())
+        n_values = len(self.images) * self.images[0].numel()
+        are_rows = not self.images.images.layout.has_places
+        problems = find_problems(net, n_values, are_rows)
         return as_model(net, problems), net.stop is not Stop.FROM_OUTSIDE
 
     def _train_encoder(self, model):
