@@ -838,9 +838,9 @@ class AnoGANDetector(
             - ``largest_deviation``: largest value of :meth:`anomaly_map`; in the
               calibrated score. Both deviations are missing for rows, and for images of
               less than 4 pixels along a side once they are shrunk to 128;
-            - ``density``: mean distance from the five nearest normal images, relative to
-              the distances between normal images; in the calibrated score. Images are
-              shrunk to 8 pixels along the longer side.
+            - ``density``: mean distance from the five nearest normal images, relative
+              to the distances between normal images; in the calibrated score. Images
+              are shrunk to 8 pixels along the longer side.
 
         Examples
         --------
