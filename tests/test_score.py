@@ -10,6 +10,7 @@ from sklearn_anogan import AnoGANDetector, _samples
 from sklearn_anogan._calibration import PIXEL_SHARES
 from sklearn_anogan._holding_out import hold_out
 from sklearn_anogan._score import JOINS, TERMS, Term
+from sklearn_anogan._score._density import relative_distances
 from sklearn_anogan._score._joins import surprise
 from sklearn_anogan._score._largest_deviation import LargestDeviation, deviations
 from sklearn_anogan._score._largest_residual import LargestResidual, residual_scale
@@ -431,15 +432,22 @@ def test_density_of_rows(rng, quick):
     """Columns are scaled by training rows alone, whatever their units."""
     units, centre = np.array([[1, 10, 0.1, 0], [0, 5, 5, 7]])
     X = units * rng.normal(size=(60, 4)) + centre
-    new = rng.normal(size=(5, 4)) + centre
-    training, _ = hold_out(60)
-    scale = np.sqrt(X[training].std(axis=0) * np.ptp(X[training], axis=0))
-    normal, _ = normal_and_held_out(X)
-    scale[3] = np.inf  # of a column that never differs, but for new rows
-    new[:, 3] = 7
-    expected = [neighbours_by_hand(x / scale, normal / scale, "cityblock") for x in new]
+    new = rng.normal(size=(5, 4)) + centre  # the last column has been constant
     found = of_term(AnoGANDetector(**quick).fit(X), new)
+    half_width = np.ptp(X, axis=0) / 2
+    half_width[3] = 1
+    normal, new = normal_and_held_out(X)[0] / half_width, new / half_width
+    rows = X[hold_out(60)[0]] / half_width
+    scale = np.sqrt(rows.std(axis=0) * np.ptp(rows, axis=0))
+    scale[3] = np.median(scale[:3])
+    expected = [neighbours_by_hand(x / scale, normal / scale, "cityblock") for x in new]
     np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+def test_normal_images_that_are_all_the_same():
+    """As when images differ in what is lost when they are shrunk."""
+    found = np.array([np.zeros(7), np.ones(7)])
+    np.testing.assert_array_equal(relative_distances(found, np.zeros(7)), [0, 1])
 
 
 def test_an_image_is_not_its_own_neighbour(quick, zeros, rng):
@@ -492,6 +500,8 @@ def test_density_of_few_images(zeros, quick, n):
     found = of_term(detector, zeros[:20])
     assert np.isfinite(found).all()
     assert (found > 0).all()
+    # Even if all of them train and are held out, each counts once.
+    assert len(detector.calibration_.learned["density"]["distances"]) == n
 
 
 @pytest.mark.parametrize(
