@@ -133,7 +133,9 @@ class Images:
             block = block.reshape(-1, height, width, channels).movedim(-1, 1)
         # The same order in memory for every layout, with strides of sides of one pixel
         # too: sums and convolutions round by this order.
-        block = block.clone(memory_format=torch.contiguous_format)
+        block = block.contiguous()
+        if 1 in block.shape:  # torch takes any strides of such sides for contiguous
+            block = block.clone(memory_format=torch.contiguous_format)
         return block if self.limits is None else self.limits.clip(block)
 
     def clipped(self, value_range):

@@ -3,7 +3,6 @@
 """The value range of images: what is mapped to [-1, 1], and what looks wrong in it."""
 
 from dataclasses import dataclass
-from math import prod
 from typing import NamedTuple
 
 import torch
@@ -183,23 +182,30 @@ class _Channel:
 
 def _look_through(images):
     """The `_Channel`s of all images, which are read once."""
-    n_values = len(images) * prod(images.layout.chw[1:])
+    n_channels, height, width = images.layout.chw
+    if images.layout.has_places:
+        n, n_pixels = len(images), height * width
+        n_drawn = min(n_pixels, -(-_N_SAMPLED // n))
+    else:  # only the ends of columns are asked for: one pair for each block
+        n, n_pixels, n_drawn = -(-len(images) // images.block_size()), 1, 0
     rng = torch.Generator().manual_seed(0)
-    lows, highs, samples = [], [], []
+    # Allocated once: small pieces between the blocks would keep the blocks' memory.
+    lows, highs = torch.empty(2, n_channels, n, dtype=torch.float64)
+    samples = torch.empty(n_channels, n, n_drawn, dtype=torch.float64)
+    start = 0
     for block in images.blocks():
         values = block.movedim(1, 0).flatten(2).cpu()  # (channels, images, pixels)
-        lows.append(values.amin(2))
-        highs.append(values.amax(2))
-        values = values.flatten(1)
-        if n_values > _N_SAMPLED:
-            size = (-(-values.shape[1] * _N_SAMPLED // n_values),)
-            values = values[:, torch.randint(values.shape[1], size, generator=rng)]
-        samples.append(values)
-    channels = zip(
-        *(torch.cat(each, 1) for each in (lows, highs, samples)), strict=True
-    )
+        if n_drawn == 0:
+            values = values.movedim(1, 2)
+        rows = slice(start, start := start + values.shape[1])
+        lows[:, rows], highs[:, rows] = values.amin(2), values.amax(2)
+        if 0 < n_drawn < n_pixels:
+            places = torch.randint(n_pixels, (values.shape[1], n_drawn), generator=rng)
+            values = values.gather(2, places.expand(n_channels, -1, -1))
+        samples[:, rows] = values[..., :n_drawn]
     return [
-        _Channel(lows, highs, sample.sort().values) for lows, highs, sample in channels
+        _Channel(lows, highs, sample.flatten().sort().values)
+        for lows, highs, sample in zip(lows, highs, samples, strict=True)
     ]
 
 
