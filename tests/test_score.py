@@ -540,3 +540,15 @@ def test_calibrate_replaces_the_held_out_neighbours(zeros, quick):
         zeros[100:120, None],
         atol=1e-5,
     )
+
+
+def test_images_that_networks_see_as_one_pixel(rng, quick):
+    """Held-out and new images are measured by the same distance."""
+    X = rng.rand(40, 6, 5, 3)
+    detector = AnoGANDetector(**quick, network_side=1).fit(X)
+    _, held_out = hold_out(40)
+    np.testing.assert_allclose(
+        of_term(detector, X[held_out]),
+        detector.calibration_.held_out["density"],
+        rtol=1e-5,
+    )

@@ -67,7 +67,7 @@ class Density(Term):
         kept = batch.networks.samples.cpu().double().numpy()
         normal = np.concatenate([kept, learned["samples"]]) / learned["scale"]
         x = described(batch.seen).cpu().double().numpy() / learned["scale"]
-        found = cdist(x, normal, _metric(batch.x.shape))
+        found = cdist(x, normal, _metric(batch.seen.shape[1:]))
         values = relative_distances(found, learned["distances"])
         return torch.from_numpy(values).to(batch.x.device)
 
@@ -79,7 +79,7 @@ class Density(Term):
         if not model.layout.has_places:
             # Held-out rows have no say, or they would look more usual than new ones.
             scale = _scale_of_columns(kept.numpy())
-        normal, metric = normal / scale, _metric((len(normal), *model.seen_chw))
+        normal, metric = normal / scale, _metric(model.seen_chw)
         n_neighbors = min(_N_NEIGHBOURS, len(normal) - 1)
         neighbours = NearestNeighbors(n_neighbors=n_neighbors, metric=metric)
         distances = neighbours.fit(normal).kneighbors()[0].mean(axis=1)
@@ -109,8 +109,9 @@ def relative_distances(found, distances):
     Parameters
     ----------
     found : ndarray of shape (n, m)
-        Distances of n images from m normal ones. One of those that are the same is left
-        out, for an image does not count as its own neighbour.
+        Distances of n images from m normal ones; infinite for normal images that do
+        not count. If normal images are copies of an image, one copy does not count: a
+        normal image is not its own neighbour.
     distances : ndarray of shape (m,)
         Mean distance of each normal image to its own neighbours.
 
@@ -137,9 +138,9 @@ def relative_distances(found, distances):
     return d / (own + mean)
 
 
-def _metric(shape):
-    """Name of the distance between images (n, channels, height, width), or rows."""
-    return "cityblock" if shape[2:] == (1, 1) else "euclidean"
+def _metric(chw):
+    """Name of the distance between images of this shape; a row has a single pixel."""
+    return "cityblock" if tuple(chw[1:]) == (1, 1) else "euclidean"
 
 
 def _scale_of_columns(rows):
