@@ -168,8 +168,8 @@ def search_alone(detector, image):
 def n_passes(detector):
     """Evaluations of the loss and its gradient in the search of an image, at most."""
     n_steps = detector.search_steps
-    if n_steps == "auto":  # a third of the pixels along a side, and 10 at least
-        n_steps = max(10, int(np.sqrt(np.prod(detector.image_shape_[:2])) / 3))
+    if n_steps == "auto":  # a sixth of the pixels that networks see along a side
+        n_steps = max(5, int(np.sqrt(np.prod(detector.model_.network_shape)) / 6))
     return n_steps + 1
 
 

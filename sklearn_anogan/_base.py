@@ -80,7 +80,8 @@ class ImageDetectorMixin(OutlierMixin):
       ``index`` and sets `calibration_` and `offset_`;
     - ``_held_out_scores()``, scores of the held-out images, each as a new image of the
       same measurements would have;
-    - ``_by_fold(images)``, what `conformal_p_values` takes;
+    - ``_measured(images)``, what scores and p-values follow from;
+    - ``_by_fold(measured)``, what `conformal_p_values` takes;
     - ``_map_quantiles()``, of the maps of held-out images, or None.
     """
 
@@ -270,7 +271,10 @@ class ImageDetectorMixin(OutlierMixin):
                 f"{what}, or call calibrate with {_ENOUGH} other {what}."
             )
         images = self._check_images(X, reset=False)
-        return conformal_p_values(self._by_fold(images), known.weights)
+        return self._p_values(self._measured(images))
+
+    def _p_values(self, measured):
+        return conformal_p_values(self._by_fold(measured), self.calibration_.weights)
 
     def calibrate(self, X, groups=None):
         """Set threshold and p-values anew, by other normal images, without training.

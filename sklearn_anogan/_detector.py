@@ -38,7 +38,7 @@ from ._images import (
 )
 from ._named_callbacks import NamedCallbacksMixin
 from ._networks import BUILT_IN
-from ._ruler import LONGEST_SIDE, learn_ruler
+from ._ruler import learn_ruler, tell_of_large
 from ._samples import learn_samples
 from ._score import (
     JOINS,
@@ -54,9 +54,6 @@ __all__ = ["AnoGANDetector"]
 
 #: Steps that ``search_steps="auto"`` takes at least.
 _FEWEST_STEPS = 5
-
-#: Images are large if the ruler shrinks them by more than this.
-_MUCH = 4
 
 
 class AnoGANDetector(
@@ -705,7 +702,10 @@ class AnoGANDetector(
         return self._scores(self.calibration_.held_out)
 
     def _scores_of(self, images, index=None):
-        return self._scores(self._find(images, "terms", index=index)["terms"])
+        return self._scores(self._measured(images, index))
+
+    def _measured(self, images, index=None):
+        return self._find(images, "terms", index=index)["terms"]
 
     def _scores(self, values, reference=None):
         """Scores of images from the values of their terms, name -> (n,).
@@ -718,8 +718,7 @@ class AnoGANDetector(
             values, reference, terms, self.model_, **self._join_parameters()
         )
 
-    def _by_fold(self, images):
-        values = self._find(images, "terms")["terms"]
+    def _by_fold(self, values):
         held_out = self.calibration_.held_out
         folds = folds_of(self.calibration_.groups)
         for is_in_fold in folds:
@@ -1012,8 +1011,8 @@ class AnoGANDetector(
     def explain(self, X):
         """Tell all that one search of each image finds: scores, maps and more.
 
-        The methods `score_samples`, `residual_map`, `reconstruct`, `invert` and
-        `score_terms` each search the images anew. This method searches them once.
+        The methods `score_samples`, `p_values`, `residual_map`, `reconstruct`, `invert`
+        and `score_terms` each search the images anew. This method searches them once.
 
         Parameters
         ----------
@@ -1023,9 +1022,11 @@ class AnoGANDetector(
         Returns
         -------
         explanation : Bunch
-            ``scores``, ``maps``, ``residual_maps``, ``reconstructions``, ``codes`` and
-            ``terms``, as the methods `score_samples`, `anomaly_map`, `residual_map`,
-            `reconstruct`, `invert` and `score_terms` answer.
+            ``scores``, ``p_values``, ``maps``, ``residual_maps``, ``reconstructions``,
+            ``codes`` and ``terms``, as the methods `score_samples`, `p_values`,
+            `anomaly_map`, `residual_map`, `reconstruct`, `invert` and `score_terms`
+            answer. There are no p-values if a parameter of the search has been set
+            since `fit`.
 
         Examples
         --------
@@ -1042,7 +1043,10 @@ class AnoGANDetector(
         images = self._check_images(X, reset=False)
         names = "codes", "reconstructions", "maps", "residual_maps", "terms"
         found = self._find(images, *names, terms=self._terms())
-        return Bunch(**found, scores=self._scores(found["terms"]))
+        found["scores"] = self._scores(found["terms"])
+        if not self._changed(self._search_parameters):
+            found["p_values"] = self._p_values(found["terms"])
+        return Bunch(**found)
 
     @usual_torch()
     def sample(self, n_samples=1, random_state=None):
@@ -1142,26 +1146,8 @@ class AnoGANDetector(
         if reset:
             self.n_features_in_ = int(np.prod(images.layout.image_shape))
             tell_of_channels_first(images.layout, self.image_shape is not None)
-            self._tell_of_large(images.layout)
+            tell_of_large(images.layout, self.network_side)
         return images
-
-    def _tell_of_large(self, layout):
-        height, width = layout.chw[1:]
-        shrink = max(height, width) / LONGEST_SIDE
-        if shrink <= _MUCH:
-            return
-        if self.network_side is None:
-            what = "seen whole by the networks, which may take hours and gigabytes"
-        else:
-            what = (
-                f"shrunk to {LONGEST_SIDE} pixels, and to {self.network_side} for the "
-                f"networks: defects of less than {shrink:.0f} pixels disappear"
-            )
-        warn_user(
-            f"Images of {height} x {width} pixels are {what}. PatchDetector looks at "
-            "large images piece by piece. If what is anomalous is large, shrink the "
-            "images, for example by load_images(folder, size=(256, 256))."
-        )
 
     @usual_torch()
     def _find(self, images, *names, index=None, terms=None):

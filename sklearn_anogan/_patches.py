@@ -431,7 +431,9 @@ class PatchDetector(ImageDetectorMixin, MetaEstimatorMixin, BaseEstimator):
         Returns
         -------
         explanation : Bunch
-            ``scores`` and ``maps``, as `score_samples` and `anomaly_map` answer.
+            ``scores``, ``p_values`` and ``maps``, as `score_samples`, `p_values` and
+            `anomaly_map` answer. There are no p-values if a parameter of the patches
+            has been set since `fit`.
 
         Examples
         --------
@@ -450,10 +452,14 @@ class PatchDetector(ImageDetectorMixin, MetaEstimatorMixin, BaseEstimator):
         self._validate_params()
         images = self._check_images(X, reset=False)
         if not isinstance(images, _Images):
-            maps = self.detector_.anomaly_map(images)
-            return Bunch(scores=self._scores_of(images), maps=maps)
-        maps = self.anomaly_map(X)
-        return Bunch(scores=np.array([*map(self._score_of, maps)]), maps=maps)
+            maps, scores = self.detector_.anomaly_map(images), self._scores_of(images)
+        else:
+            maps = self.anomaly_map(X)
+            scores = np.array([*map(self._score_of, maps)])
+        found = Bunch(scores=scores, maps=maps)
+        if not self._changed(self._search_parameters):
+            found["p_values"] = self._p_values(scores)
+        return found
 
     def _maps_of(self, rows):
         if hasattr(self.detector_, "anomaly_map"):
@@ -492,9 +498,12 @@ class PatchDetector(ImageDetectorMixin, MetaEstimatorMixin, BaseEstimator):
     def _held_out_scores(self):
         return self.calibration_.held_out["score"]
 
-    def _by_fold(self, images):
+    def _measured(self, images):
+        return self._scores_of(images)
+
+    def _by_fold(self, scores):
         held_out = self._held_out_scores()
-        yield np.full(len(held_out), True), held_out, self._scores_of(images)
+        yield np.full(len(held_out), True), held_out, scores
 
     def _map_quantiles(self):
         return self.calibration_.learned["score"].get("map_quantiles")

@@ -29,9 +29,13 @@ from torch import nn
 from torch.nn.functional import avg_pool2d, conv2d, pad
 
 from ._images import TrainingImages, resized, within
+from ._warnings import warn_user
 
 #: Longest side in pixels of the images that are measured. Larger images are shrunk.
 LONGEST_SIDE = 128
+
+#: Images are large if the ruler shrinks them by more than this.
+_MUCH = 4
 
 #: Places along the longer side of the grid, and pixels of a place at least.
 _MOST_PLACES, _LEAST_PIXELS = 32, 2
@@ -195,6 +199,26 @@ def learn_ruler(images, value_range, index):
         images, value_range, torch.device("cpu"), index[rows.astype(int)], size
     )
     return Ruler.learn(torch.cat([*source.blocks()]))
+
+
+def tell_of_large(layout, network_side):
+    """Warn of images of which much is lost when they are shrunk."""
+    height, width = layout.chw[1:]
+    shrink = max(height, width) / LONGEST_SIDE
+    if shrink <= _MUCH:
+        return
+    if network_side is None:
+        what = "seen whole by the networks, which may take hours and gigabytes"
+    else:
+        what = (
+            f"shrunk to {LONGEST_SIDE} pixels, and to {network_side} for the "
+            f"networks: defects of less than {shrink:.0f} pixels disappear"
+        )
+    warn_user(
+        f"Images of {height} x {width} pixels are {what}. PatchDetector looks at "
+        "large images piece by piece. If what is anomalous is large, shrink the "
+        "images, for example by load_images(folder, size=(256, 256))."
+    )
 
 
 def measured_size(height, width):

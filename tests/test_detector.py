@@ -315,6 +315,7 @@ def test_one_search_for_all_answers(fitted, supervised, fitted_rows, zeros, sear
         found = detector.explain(images)
         assert sum(searched) == 70
         np.testing.assert_array_equal(found.scores, detector.score_samples(images))
+        np.testing.assert_array_equal(found.p_values, detector.p_values(images))
         np.testing.assert_array_equal(found.maps, detector.anomaly_map(images))
         np.testing.assert_array_equal(
             found.residual_maps, detector.residual_map(images)
@@ -327,6 +328,8 @@ def test_one_search_for_all_answers(fitted, supervised, fitted_rows, zeros, sear
         assert list(found.terms) == list(terms)
         for name, values in terms.items():
             np.testing.assert_array_equal(found.terms[name], values)
+    other = copy.copy(fitted).set_params(search_steps=1)
+    assert "p_values" not in other.explain(zeros[:2])  # for which nothing is held out
 
 
 def test_held_out_images_are_searched_once(zeros, quick, searched):

@@ -1,4 +1,5 @@
 import pickle
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -406,6 +407,9 @@ def test_one_look_at_each_patch(images, rng, quick, aggregation):
         n_seen = sum(rows)
         delattr(answering, name)
         np.testing.assert_array_equal(found.scores, detector.score_samples(X))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of few images
+            np.testing.assert_array_equal(found.p_values, detector.p_values(X))
         maps = detector.anomaly_map(X)
         for one, other in zip(found.maps, maps, strict=True):
             np.testing.assert_array_equal(one, other)
@@ -422,6 +426,7 @@ def test_explained_rows(rng, quick):
     detector = PatchDetector(AnoGANDetector(**quick)).fit(X)
     found = detector.explain(X)
     np.testing.assert_array_equal(found.scores, detector.score_samples(X))
+    np.testing.assert_array_equal(found.p_values, detector.p_values(X))
     np.testing.assert_array_equal(found.maps, detector.anomaly_map(X))
 
 

@@ -15,6 +15,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 #: From the top to the bottom: a module imports only what stands below it. Modules of
 #: one line know nothing of each other.
 LAYERS = [
+    ["__main__"],
     ["inspection", "persistence", "model_selection", "datasets"],
     ["_patches"],
     ["_detector"],

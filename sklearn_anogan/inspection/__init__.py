@@ -1,10 +1,11 @@
 # Authors: The sklearn-anogan developers
 # SPDX-License-Identifier: BSD-3-Clause
-"""Displays of what a detector has learned and finds, and a test of memorisation."""
+"""Displays and a report of what a detector has learned and finds, and a test."""
 
 from ._anomalies import AnomalyMapDisplay, ScoreHistogramDisplay
 from ._learning import LatentSearchDisplay, LatentWalkDisplay, TrainingDisplay
 from ._memorization import MemorizationResult, memorization_test
+from ._report import report
 
 __all__ = [
     "AnomalyMapDisplay",
@@ -14,4 +15,5 @@ __all__ = [
     "ScoreHistogramDisplay",
     "TrainingDisplay",
     "memorization_test",
+    "report",
 ]

@@ -4,9 +4,13 @@
 
 import numpy as np
 import torch
+from scipy.ndimage import binary_dilation
 
 #: Side of an image in a row of images, in inches.
 CELL = 1.3
+
+#: Red, green and blue of contours around marked places.
+_CONTOUR = (0, 255, 255)
 
 
 def to_pictures(X):
@@ -60,3 +64,61 @@ def axes_grid(n_rows, n_columns, picture):
         layout="constrained",
         squeeze=False,
     )
+
+
+def fitted_to(picture, least, most):
+    """Repeat or merge pixels, so that the longer side has `least` to `most` pixels.
+
+    Parameters
+    ----------
+    picture : array (height, width, ...)
+
+    Returns
+    -------
+    picture : array (height, width, ...)
+        Merged pixels have the mean of the values, in floating point; of bool, whether
+        any is True.
+    """
+    side = max(picture.shape[:2])
+    if (times := least // side) > 1:
+        return picture.repeat(times, axis=0).repeat(times, axis=1)
+    if (factor := -(-side // most)) == 1:
+        return picture
+    margins = [(0, -length % factor) for length in picture.shape[:2]]
+    margins += [(0, 0)] * (picture.ndim - 2)
+    blocks = np.pad(picture, margins, mode="edge")
+    height, width = (length // factor for length in blocks.shape[:2])
+    blocks = blocks.reshape(height, factor, width, factor, *picture.shape[2:])
+    return blocks.any((1, 3)) if picture.dtype == bool else blocks.mean((1, 3))
+
+
+def in_colors(picture, low, high):
+    """The picture as uint8 (height, width, 3); other than 3 or 4 channels are grey."""
+    picture = np.clip((np.asarray(picture, float) - low) / (high - low), 0, 1)
+    if picture.ndim == 3 and picture.shape[2] not in (3, 4):
+        picture = picture.mean(axis=2)
+    if picture.ndim == 2:
+        picture = np.repeat(picture[..., np.newaxis], 3, axis=2)
+    return np.rint(255 * picture[..., :3]).astype(np.uint8)
+
+
+def marked(colors, heat, mask):
+    """The picture with its map as heat, and a contour around what is marked.
+
+    Parameters
+    ----------
+    colors : ndarray (height, width, 3), uint8
+    heat : ndarray (height, width)
+        In [0, 1]: 0 leaves the picture as it is.
+    mask : ndarray (height, width), bool
+
+    Returns
+    -------
+    colors : ndarray (height, width, 3), uint8
+    """
+    from matplotlib import colormaps
+
+    opacity = 0.65 * heat[..., np.newaxis]
+    mixed = (1 - opacity) * colors + opacity * 255 * colormaps["inferno"](heat)[..., :3]
+    mixed[binary_dilation(mask, np.ones((3, 3))) & ~mask] = _CONTOUR
+    return np.rint(mixed).astype(np.uint8)
