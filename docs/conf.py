@@ -1,5 +1,6 @@
 """Sphinx's settings. Nothing here needs a network, and nothing of the site does."""
 
+import warnings
 from pathlib import Path
 
 import sklearn_anogan
@@ -56,7 +57,14 @@ def reading_order(filename):
     return _ORDER.index(Path(filename).stem.removeprefix("plot_"))
 
 
+def warnings_are_errors(gallery_conf, filename, when):
+    """An example that warns stops the build."""
+    warnings.simplefilter("error" if when == "before" else "default")
+
+
 sphinx_gallery_conf = {
+    "reset_modules": ("matplotlib", warnings_are_errors),
+    "reset_modules_order": "both",
     "examples_dirs": "../examples",
     "gallery_dirs": "auto_examples",
     "within_subsection_order": reading_order,

@@ -21,6 +21,7 @@ from sklearn_anogan._base import DOCUMENTATION
 from sklearn_anogan.datasets import make_retina
 
 ROOT = Path(__file__).parents[1]
+EXAMPLES = sorted((ROOT / "examples").glob("plot_*.py"))
 
 PUBLIC_MODULES = [
     "sklearn_anogan",
@@ -114,6 +115,16 @@ def site(tmp_path_factory):
     )
     assert done.returncode == 0, done.stderr
     return folder / "html"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_example(site, path):
+    """It ran without a warning, which would have stopped the build; see conf.py."""
+    figure = f"{path.stem.removeprefix('plot_')}.png"
+    page = (site / "auto_examples" / path.stem).with_suffix(".html")
+    assert f"saved {figure}" in page.read_text(encoding="utf-8")
+    assert (site.parent / "examples" / figure).stat().st_size > 10_000
 
 
 @pytest.mark.slow
