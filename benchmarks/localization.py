@@ -92,7 +92,7 @@ def main():
         return
     for name in args.sets:
         data = load(name, args.data, args.seed)
-        print(f"\n| {name} | {COLUMNS} |\n|---{'|---' * 9}|")
+        print(f"\n| | {COLUMNS} |\n|---{'|---' * 9}|")
         for of_detector, detector in detectors(name, args.seed).items():
             if of_detector in args.detectors:
                 cells = measure(detector, **data)
@@ -151,9 +151,9 @@ def measure(detector, X_train, X_test, masks, y, ranked):
     found = ["", ""]
     if hasattr(detector, "offset_"):
         is_marked = scores < detector.offset_
-        found = [f"{is_marked[y].mean():.3f}", f"{is_marked[~y].mean():.3f}"]
+        found = [f"{is_marked[y].mean():.2f}", f"{is_marked[~y].mean():.2f}"]
     return [
-        *(f"{figure:.4f}" for figure in figures),
+        *(f"{figure:.3f}" for figure in figures),
         *found,
         f"{fit:.0f}",
         *(f"{1000 * each / len(X_test):.1f}" for each in seconds),
@@ -200,6 +200,8 @@ def measure_memory():
     detector = PatchDetector(
         fast, patch_shape=PATCH, stride=PATCH, n_patches=500, random_state=0
     ).fit(small)
+    print("\n| image | score [s] | MB for the score | map [MB] | MB for the map |")
+    print("|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "large.npy")
         for side in (512, 4096):
@@ -216,9 +218,8 @@ def measure_memory():
             after_scores = peak_memory()
             n_map = detector.anomaly_map(X).nbytes / 2**20
             print(
-                f"{side} x {side}: scored in {scored - begun:.1f} s with "
-                f"{after_scores - before:.0f} MB more than before; a map of "
-                f"{n_map:.0f} MB took {peak_memory() - after_scores:.0f} MB more",
+                f"| {side}x{side} | {scored - begun:.1f} | {after_scores - before:.0f} "
+                f"| {n_map:.0f} | {peak_memory() - after_scores:.0f} |",
                 flush=True,
             )
 

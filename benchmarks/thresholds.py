@@ -24,7 +24,7 @@ from unittest import mock
 
 import numpy as np
 import torch
-from quality import DATASETS, describe_versions, detectors, load
+from quality import describe_versions, detectors, load
 from sklearn.metrics import roc_auc_score
 
 from sklearn_anogan import AnoGANDetector, _detector
@@ -33,6 +33,8 @@ from sklearn_anogan._holding_out import hold_out, n_held_out
 from sklearn_anogan._training import TrainingSettings
 
 LEVELS = (0.05, 0.1, 0.2)
+
+TITLES = {"digits": "digits", "mnist": "MNIST", "fashion_mnist": "Fashion-MNIST"}
 
 #: Detectors of scikit-learn, and simple ones, that thresholds are set for as well.
 SIMPLE = ("nearest neighbours", "LocalOutlierFactor", "PCA residual", "IsolationForest")
@@ -45,7 +47,7 @@ def main():
     cells = " | ".join(f"p <= {level}" for level in LEVELS)
     print(
         "False alarms / found. In brackets: the class of which least is found.\n\n"
-        f"| | images, held out | AUROC | predict | {cells} | seconds |\n"
+        f"| images, held out | | AUROC | predict | {cells} | seconds |\n"
         f"|---{'|---' * 7}|"
     )
     folds = [] if args.folds is None else [f"{args.folds} folds"]
@@ -61,7 +63,10 @@ def main():
                 is_anomaly = y_test[kept] != label
                 rows.append(measure(X, X_test[kept], is_anomaly, held_out, seed, args))
                 sizes.append(len(X))
-        print(describe(held_out, sizes, np.array(rows), len(args.tasks)), flush=True)
+        print(
+            describe(args, held_out, sizes, np.array(rows)),
+            flush=True,
+        )
 
 
 def measure(X, X_new, is_anomaly, held_out, seed, args):
@@ -127,19 +132,20 @@ def by_folds(X, X_new, n_folds, share_of_steps, seed):
     return scores, p <= 0.05, p
 
 
-def describe(held_out, sizes, rows, n_tasks):
+def describe(args, held_out, sizes, rows):
     n, m = round(np.mean(sizes)), held_out
     if held_out == "rule" or held_out in SIMPLE:
         m = round(np.mean([n_held_out(size) for size in sizes]))
     auroc, *shares, seconds = rows.mean(axis=0)
-    least = rows[:, 2].reshape(-1, n_tasks).mean(axis=0).min()
+    least = rows[:, 2].reshape(-1, len(args.tasks)).mean(axis=0).min()
     cells = [
         f"{alarms:.3f} / {found:.3f}"
         for alarms, found in zip(shares[::2], shares[1::2], strict=True)
     ]
     cells[0] += f" ({least:.2f})"
     name = held_out if held_out in SIMPLE else "AnoGANDetector"
-    return f"| {name} | {n}, {m} | {auroc:.4f} | {' | '.join(cells)} | {seconds:.1f} |"
+    images = f"{TITLES[args.dataset]} {n}, {m}"
+    return f"| {images} | {name} | {auroc:.3f} | {' | '.join(cells)} | {seconds:.1f} |"
 
 
 def number_or_rule(text):
@@ -148,7 +154,7 @@ def number_or_rule(text):
 
 def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--dataset", choices=DATASETS[:3], default="digits")
+    parser.add_argument("--dataset", choices=TITLES, default="digits")
     parser.add_argument("--data", help="folder with the data sets")
     parser.add_argument("--n-train", type=int, help="images of the class")
     parser.add_argument("--n-test", type=int, default=3000, help="images to test")

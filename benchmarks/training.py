@@ -39,6 +39,8 @@ from sklearn_anogan import AnoGANDetector
 FIGURES = ("precision", "recall", "density", "coverage")
 NAMES = (*FIGURES, "diversity, pairs", "diversity, nearest", "copies")
 
+TITLES = {"mnist": "MNIST", "fashion_mnist": "Fashion-MNIST"}
+
 
 def main():
     args = parse_arguments()
@@ -46,12 +48,13 @@ def main():
     print(f"{args.dataset}, {torch.get_num_threads()} threads\n")
     print(f"| class | images | seed | {' | '.join(NAMES)} | fit [s] | warnings |")
     print("|---|---|---|" + "---|" * (len(NAMES) + 2))
-    table = []
+    table, real = [], []
     for label in args.classes:
         X, unseen = load_class(args.dataset, label, args.data)
         X = X[: args.n_train]
         start = f"| {label} | {len(X)} |"
-        print_row(f"{start} real |", compare(X[: len(unseen)], unseen, X))
+        real.append(compare(X[: len(unseen)], unseen, X))
+        print_row(f"{start} real |", real[-1])
         for seed in args.seeds:
             begun = time.perf_counter()
             with warnings.catch_warnings(record=True) as caught:
@@ -64,9 +67,15 @@ def main():
             print_row(
                 f"{start} {seed} |", table[-1], f"{seconds:.0f} | {messages or '-'} |"
             )
-    print_row("\n| mean | | |", np.mean(table, axis=0))
-    print_row("| least | | |", np.min(table, axis=0))
-    print_row("| largest | | |", np.max(table, axis=0))
+    title = TITLES.get(args.dataset, args.dataset)
+    if len(args.classes) == 1:
+        title += f" {args.classes[0]}"
+    if args.n_train:
+        title += f", {args.n_train} images"
+    print(f"\n| | {' | '.join(NAMES)} |\n|---{'|---' * len(NAMES)}|")
+    print_row(f"| {title}, real |", np.mean(real, axis=0), "")
+    print_row(f"| {title}, mean |", np.mean(table, axis=0), "")
+    print_row(f"| {title}, least |", np.min(table, axis=0), "")
 
 
 def print_row(start, figures, end="| |"):
