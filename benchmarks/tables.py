@@ -1,9 +1,9 @@
-"""Write the tables of quality from the rows in results/, where they are marked.
+"""Write the tables from the files in results/, where they are marked.
 
 A table stands between the lines ``<!-- table: NAME -->`` and ``<!-- end -->`` of
-README.md here and in the folder above. The rows are those of ``quality.py --csv``. What
-stands here between ``<!-- NAME -->`` and ``<!-- end -->`` is repeated there after
-``<!-- copy: NAME -->``.
+README.md here and in the folder above. Tables of quality are made of the rows that
+``quality.py --csv`` writes; other ones are what the benchmarks print, in the files of
+`OUTPUTS`.
 
     python benchmarks/tables.py
     python benchmarks/tables.py --check
@@ -20,7 +20,7 @@ FOLDER = Path(__file__).parent
 PAGES = (FOLDER / "README.md", FOLDER.parent / "README.md")
 
 END = "<!-- end -->"
-BLOCK = re.compile(rf"(<!-- (table|copy): ([^>]+) -->).*?{END}", re.DOTALL)
+BLOCK = re.compile(rf"(<!-- table: ([^>]+) -->).*?{END}", re.DOTALL)
 
 OURS = "AnoGANDetector"
 TITLES = {
@@ -30,6 +30,21 @@ TITLES = {
     "magnetic_tile_64": "magnetic tiles, whole images",
     "adbench": "ten tables of numbers",
 }
+
+#: Files of results whose last table is shown as it is.
+OUTPUTS = (
+    "false_alarms",
+    "shift",
+    *(f"localization_{name}" for name in ("bottle", "kolektor", "bsdata", "tiles")),
+    "localization_tiles-random",
+    "localization_memory",
+    "training_time",
+    "overhead",
+    *(f"latency_{name}" for name in ("mnist", "fashion_mnist", "tiles")),
+    "scaling",
+    "scaling_sources",
+    "scaling_workers",
+)
 
 #: A lead below this is not counted as one.
 LEAD = 0.003
@@ -46,7 +61,7 @@ def main():
     for page in PAGES:
         text = page.read_text(encoding="utf-8")
         made = BLOCK.sub(
-            lambda block: f"{block[1]}\n\n{content(block[2], block[3], rows)}\n\n{END}",
+            lambda block: f"{block[1]}\n\n{TABLES[block[2]](rows)}\n\n{END}",
             text,
         )
         if made != text:
@@ -57,14 +72,6 @@ def main():
         sys.exit(
             f"Run benchmarks/tables.py: {' and '.join(outdated)} are not up to date."
         )
-
-
-def content(kind, name, rows):
-    """What belongs into a block of one of the pages."""
-    if kind == "table":
-        return TABLES[name](rows)
-    page = PAGES[0].read_text(encoding="utf-8")
-    return page.split(f"<!-- {name} -->")[1].split(END)[0].strip()
 
 
 def read_rows():
@@ -186,9 +193,67 @@ def changed(pattern, head, whole, name):
 
 
 def means(rows, figure):
-    """Means over the seeds: tasks x detectors, in the order of the file."""
+    """Means over the seeds: tasks x detectors, ours first, in the order of the file."""
     table = rows.pivot_table(figure, "normal", "detector", sort=False)
-    return table[[name for name in rows.detector.unique() if name in table]]
+    names = [name for name in rows.detector.unique() if name != OURS]
+    return table[[name for name in [OURS, *names] if name in table]]
+
+
+def printed(*names, without=()):
+    """The last table of each of the files, joined, without some columns."""
+
+    def table(rows):
+        heads, lines = [], []
+        for name in names:
+            head, *found = last_table(name)
+            heads.append(head)
+            lines += found
+        if any(head != heads[0] for head in heads):
+            raise ValueError(f"Columns of {names} differ.")
+        kept = [i for i, title in enumerate(heads[0]) if title not in without]
+        head, *lines = ([line[i] for i in kept] for line in [heads[0], *lines])
+        return markdown(head, {tuple(line): line[1:] for line in lines})
+
+    return table
+
+
+def last_table(name):
+    """Cells of the last table in a file of results, the head first."""
+    text = (FOLDER / "results" / f"{name}.md").read_text(encoding="utf-8")
+    tables = re.findall(r"(?:^\|.*\n?)+", text, re.MULTILINE)
+    lines = [
+        [cell.strip() for cell in line.strip().strip("|").split("|")]
+        for line in tables[-1].splitlines()
+    ]
+    return [lines[0], *lines[2:]]
+
+
+def speed(rows):
+    """The usual search and ours, from the tables of `latency.py`."""
+    head = [
+        "",
+        "usual search, an image",
+        "AnoGANDetector, an image",
+        "times faster",
+        "AUROC, usual",
+        "AUROC, AnoGANDetector",
+    ]
+    lines = {}
+    for title, name in {
+        "MNIST, 8 is normal": "latency_mnist",
+        "Fashion-MNIST, 0 is normal": "latency_fashion_mnist",
+        "magnetic tiles, 64x64": "latency_tiles",
+    }.items():
+        found = {line[0]: line for line in last_table(name)}
+        usual, ours = found["one image at a time"], found["AnoGANDetector, default"]
+        lines[title] = [
+            f"{float(usual[2]):.0f} ms",
+            f"{float(ours[2]):.1f} ms",
+            f"{float(ours[3]):.0f}",
+            f"{float(usual[5]):.3f}",
+            f"{float(ours[5]):.3f}",
+        ]
+    return markdown(head, lines)
 
 
 def cells(values):
@@ -196,7 +261,12 @@ def cells(values):
 
 
 def markdown(head, lines):
-    rows = [head, ["---"] * len(head), *([name, *line] for name, line in lines.items())]
+    """A table; a name that is a tuple stands for its first part."""
+    named = [
+        [name[0] if isinstance(name, tuple) else name, *line]
+        for name, line in lines.items()
+    ]
+    rows = [head, ["---"] * len(head), *named]
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
@@ -210,11 +280,24 @@ TABLES = {dataset: by_task(dataset) for dataset in TITLES} | {
         float("inf"),
         lambda n: "all" if n == float("inf") else f"{n:.0f}",
     ),
-    "epochs": changed(
-        r"\d+ epochs", "epochs", 18, lambda n: "auto" if n == 18 else f"{n:.0f}"
-    ),
     "contamination": changed(r"\d+%", "anomalies", 0, lambda n: f"{n:.0f}%"),
+    "speed": speed,
+    "thresholds": printed(
+        "thresholds_digits_20",
+        "thresholds_digits",
+        "thresholds_mnist",
+        "thresholds_fashion_mnist",
+        without=["seconds"],
+    ),
+    "training": printed(
+        "training_mnist",
+        "training_fashion_mnist",
+        "training_mnist_200",
+        "training_fashion_mnist_200",
+        "training_digits",
+    ),
 }
+TABLES |= {name: printed(name) for name in OUTPUTS}
 
 
 if __name__ == "__main__":
