@@ -14,6 +14,7 @@ import re
 import sys
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 FOLDER = Path(__file__).parent
@@ -45,6 +46,15 @@ OUTPUTS = (
     "scaling_sources",
     "scaling_workers",
 )
+
+#: Files of results of `thresholds.py`, and a title there.
+THRESHOLDS = (
+    "thresholds_digits_20",
+    "thresholds_digits",
+    "thresholds_mnist",
+    "thresholds_fashion_mnist",
+)
+HELD_OUT = "images, held out"
 
 #: A lead below this is not counted as one.
 LEAD = 0.003
@@ -260,6 +270,65 @@ def cells(values):
     return ["-" if pd.isna(value) else f"{value:.3f}" for value in values]
 
 
+#: Name of a file of results of `localization.py` -> title.
+PARTS = {
+    "localization_bottle": "bottles",
+    "localization_kolektor": "commutators, cracks",
+    "localization_bsdata": "ball screws, pits",
+    "localization_tiles": "magnetic tiles",
+}
+
+
+def parts(rows):
+    """Sets of small defects side by side, the best figures in bold."""
+    found = {}
+    for name, title in PARTS.items():
+        head, *lines = last_table(name)
+        aupro, images = head.index("AUPRO"), head.index("AUROC of images")
+        values = np.array([[float(line[i]) for i in (aupro, images)] for line in lines])
+        best = values == values.max(axis=0)
+        found[title] = {
+            line[0]: " / ".join(
+                f"**{value:.3f}**" if is_best else f"{value:.3f}"
+                for value, is_best in zip(*pair, strict=True)
+            )
+            for line, *pair in zip(lines, values, best, strict=True)
+        }
+    names = [line[0] for line in lines]
+    lines = {name: [found[title][name] for title in found] for name in names}
+    return markdown(["AUPRO / AUROC of images", *found], lines)
+
+
+def found(rows):
+    """What `predict` finds, and its false alarms, detectors side by side."""
+    lines, names = {}, []
+    for name in THRESHOLDS:
+        head, *of_file = last_table(name)
+        images, detector, predict = (head.index(x) for x in (HELD_OUT, "", "predict"))
+        for line in of_file:
+            names += [line[detector]] * (line[detector] not in names)
+            title = line[images].rpartition(",")[0] + " images"
+            lines.setdefault(title, []).append(line[predict].partition(" (")[0])
+    return markdown(["`predict`", *names], lines)
+
+
+def seconds(rows):
+    """Times of a fit and of scoring an image."""
+    ours = rows[(rows.detector == OURS) & (rows.change == "")]
+    lines = {}
+    for title, (dataset, n_test) in {
+        "90 of 8x8 pixels": ("digits", 899),
+        "6000 of 28x28": ("mnist", 2000),
+        "761 of 64x64": ("magnetic_tile_64", 583),
+    }.items():
+        times = ours[ours.dataset == dataset][["fit", "score"]].mean()
+        lines[title] = [f"{times.fit:.0f}", f"{1000 * times.score / n_test:.0f}"]
+    head, line, *_ = last_table("localization_bottle")
+    times = (float(line[head.index(x)]) for x in ("fit [s]", "score [ms/image]"))
+    lines["194 of 128x128, in colour"] = [f"{each:.0f}" for each in times]
+    return markdown(["images", "fit [s]", "score [ms an image]"], lines)
+
+
 def markdown(head, lines):
     """A table; a name that is a tuple stands for its first part."""
     named = [
@@ -282,13 +351,10 @@ TABLES = {dataset: by_task(dataset) for dataset in TITLES} | {
     ),
     "contamination": changed(r"\d+%", "anomalies", 0, lambda n: f"{n:.0f}%"),
     "speed": speed,
-    "thresholds": printed(
-        "thresholds_digits_20",
-        "thresholds_digits",
-        "thresholds_mnist",
-        "thresholds_fashion_mnist",
-        without=["seconds"],
-    ),
+    "parts": parts,
+    "found": found,
+    "seconds": seconds,
+    "thresholds": printed(*THRESHOLDS, without=["seconds"]),
     "training": printed(
         "training_mnist",
         "training_fashion_mnist",

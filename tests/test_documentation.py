@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+from functools import partial
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -17,8 +18,9 @@ import pytest
 from PIL import Image
 
 import sklearn_anogan
+import sklearn_anogan.__main__ as command_line
+from sklearn_anogan import AnoGANDetector
 from sklearn_anogan._base import DOCUMENTATION
-from sklearn_anogan.datasets import make_retina
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = sorted((ROOT / "examples").glob("plot_*.py"))
@@ -44,19 +46,29 @@ def test_readme_runs(digits, tmp_path, monkeypatch):
             picture = Image.fromarray((15 * image).astype(np.uint8))
             picture.save(tmp_path / name / f"{i}.png")
     monkeypatch.chdir(tmp_path)
-    scans = make_retina(45, (64, 96), random_state=0).images
-    names = {"scans": scans, "new_scans": scans[:2]}
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    blocks = re.findall(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
-    assert len(blocks) == 2
-    for block in blocks:
-        quick = block.replace(
-            "AnoGANDetector(", "AnoGANDetector(max_epochs=1, n_filters=4, "
-        ).replace("patch_shape=64", "n_patches=200, patch_shape=64")
-        exec(compile(quick, "README.md", "exec"), names)
-    assert (tmp_path / "maps.png").stat().st_size > 10_000
+    (block,) = re.findall(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    quick = block.replace(
+        "AnoGANDetector(", "AnoGANDetector(max_epochs=1, n_filters=4, "
+    )
+    names = {}
+    exec(compile(quick, "README.md", "exec"), names)
     assert names["masks"].shape == (20, 128, 128)
-    assert names["maps"].shape == (2, 64, 96)
+    assert (tmp_path / "report.html").stat().st_size > 100_000
+
+    (tmp_path / "report.html").unlink()
+    monkeypatch.setattr(
+        command_line,
+        "AnoGANDetector",
+        partial(AnoGANDetector, max_epochs=1, n_filters=4),
+    )
+    (block,) = re.findall(r"^```\n(python .*?)^```", text, re.DOTALL | re.MULTILINE)
+    for line in block.splitlines():
+        python, dash_m, package, *arguments = line.split()
+        assert (python, dash_m, package) == ("python", "-m", "sklearn_anogan")
+        assert command_line.main(arguments) == 0
+    assert (tmp_path / "report.html").stat().st_size > 100_000
+    assert len((tmp_path / "scores.csv").read_text().splitlines()) == 21
 
 
 @pytest.mark.parametrize(
