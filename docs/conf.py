@@ -29,6 +29,7 @@ copybutton_exclude = ".linenos, .gp, .go"
 
 autosummary_generate = True
 autodoc_default_options = {"member-order": "bysource"}
+autodoc_typehints = "none"  # docstrings have the types
 numpydoc_show_class_members = False
 # Every public object has a summary, documents its parameters, what it returns, and an
 # example; the examples are run by the tests.

@@ -2,12 +2,16 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """What the detectors of this library have in common as estimators."""
 
+from __future__ import annotations
+
 import copy
 from contextlib import contextmanager
 from numbers import Real
 from operator import attrgetter
+from typing import Any, Generic, Self, TypeVar
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 from scipy.stats import cramervonmises_2samp
 from sklearn.base import OutlierMixin
 from sklearn.utils import check_random_state, check_scalar
@@ -15,12 +19,16 @@ from sklearn.utils.validation import check_is_fitted
 
 from ._calibration import (
     AUTO_CONTAMINATION,
+    Calibration,
     conformal_p_values,
     map_threshold_at,
     threshold_for_unseen,
 )
 from ._holding_out import FEWEST, check_groups, n_needed
+from ._types import Auto, ImagesLike
 from ._warnings import warn_user
+
+Part = TypeVar("Part")
 
 #: Probability, for images from the source of `fit`, that `calibrate` tells of a shift.
 _CHANCE_OF_SHIFT = 0.001
@@ -36,7 +44,7 @@ _ENOUGH = round(1 / AUTO_CONTAMINATION) - 1
 DOCUMENTATION = "https://sklearn-anogan.readthedocs.io/en/latest"
 
 
-class PartOfModel:
+class PartOfModel(Generic[Part]):
     """A fitted attribute that is a part of `model_`, and absent if that part is None.
 
     Parameters
@@ -45,15 +53,15 @@ class PartOfModel:
         The part, with dots for a part of a part.
     """
 
-    def __init__(self, name):
+    def __init__(self, name: str) -> None:
         self.get = attrgetter(name)
 
     def __set_name__(self, owner, name):
         self.name = name
 
-    def __get__(self, detector, owner=None):
+    def __get__(self, detector: Any, owner: Any = None) -> Part:
         if detector is None:
-            return self
+            return self  # type: ignore[return-value]
         model = vars(detector).get("model_")
         value = None if model is None else self.get(model)
         if value is None:
@@ -87,14 +95,20 @@ class ImageDetectorMixin(OutlierMixin):
 
     #: Parameters that decide how an image is searched. Scores of held-out images hold
     #: for the values that the parameters had in `fit`.
-    _search_parameters = ()
+    _search_parameters: tuple[str, ...] = ()
 
     #: Parameters that decide what a map is like.
-    _map_parameters = ()
+    _map_parameters: tuple[str, ...] = ()
 
     #: Parameters that decide what the score is made of. The threshold holds for the
     #: values that the parameters had in `fit`.
-    _threshold_parameters = ()
+    _threshold_parameters: tuple[str, ...] = ()
+
+    contamination: float | Auto
+    calibration_: Calibration
+    offset_: float
+    shift_p_value_: float
+    n_features_in_: int
 
     # For the links of scikit-learn's HTML representation.
     _doc_link_module = "sklearn_anogan"
@@ -111,7 +125,7 @@ class ImageDetectorMixin(OutlierMixin):
             or hasattr(self, name)
         ]
 
-    def decision_function(self, X):
+    def decision_function(self, X: ImagesLike) -> NDArray[np.float64]:
         """Score images relative to the threshold: ``score_samples(X) - offset_``.
 
         Parameters
@@ -152,7 +166,7 @@ class ImageDetectorMixin(OutlierMixin):
             )
         return self.score_samples(X) - self.offset_
 
-    def predict(self, X):
+    def predict(self, X: ImagesLike) -> NDArray[np.int_]:
         """Tell normal images from anomalies.
 
         Parameters
@@ -187,7 +201,7 @@ class ImageDetectorMixin(OutlierMixin):
             self._tell_of_few()
         return np.where(is_anomaly, -1, 1)
 
-    def p_values(self, X):
+    def p_values(self, X: ImagesLike) -> NDArray[np.float64]:
         """Tell how many normal images look at least as abnormal.
 
         The conformal p-value [1]_ of an image: among the held-out images and the image
@@ -276,7 +290,7 @@ class ImageDetectorMixin(OutlierMixin):
     def _p_values(self, measured):
         return conformal_p_values(self._by_fold(measured), self.calibration_.weights)
 
-    def calibrate(self, X, groups=None):
+    def calibrate(self, X: ImagesLike, groups: ArrayLike | None = None) -> Self:
         """Set threshold and p-values anew, by other normal images, without training.
 
         For a new camera, light, or batch of material: which scores are usual is learned
@@ -354,7 +368,7 @@ class ImageDetectorMixin(OutlierMixin):
         groups = check_groups(groups, len(images), least=1, name=f"{name}.calibrate")
         of_fit = self.calibration_.of_fit
         as_fitted = copy.copy(self)
-        vars(as_fitted).update(of_fit.parameters, calibration_=of_fit)
+        as_fitted.__dict__.update(of_fit.parameters, calibration_=of_fit)
         before = _one_of_each(as_fitted._held_out_scores(), of_fit.groups)
         now = _one_of_each(as_fitted._scores_of(images), groups)
         with unchanged_on_failure(self):
@@ -437,7 +451,9 @@ class ImageDetectorMixin(OutlierMixin):
             if not np.array_equal(getattr(self, name), in_fit[name])
         ]
 
-    def map_threshold(self, X=None, false_positive_rate=0.01):
+    def map_threshold(
+        self, X: ImagesLike | None = None, false_positive_rate: float = 0.01
+    ) -> float:
         """Find the threshold that makes a mask of an anomaly map.
 
         Parameters

@@ -1,18 +1,39 @@
 # Authors: The sklearn-anogan developers
 # SPDX-License-Identifier: BSD-3-Clause
-"""What older versions of scikit-learn lack."""
+"""What scikit-learn lacks: in older versions, and types of its decorators."""
+
+from collections.abc import Callable
+from typing import Any, Protocol, TypeVar
+
+from sklearn.base import _fit_context
+from sklearn.utils._param_validation import validate_params as _validate_params
 
 try:
     from sklearn.callback import CallbackSupportMixin as CallbackSupportMixin
-    from sklearn.callback import with_callbacks as with_callbacks
+    from sklearn.callback import with_callbacks as _with_callbacks
 except ImportError:  # before scikit-learn 1.9
 
-    class CallbackSupportMixin:
+    class CallbackSupportMixin:  # type: ignore[no-redef]
         """Stands in for scikit-learn's."""
 
-    def with_callbacks(method):
+    def _with_callbacks(method):
         """Stands in for scikit-learn's."""
         return method
+
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+class KeepsTypes(Protocol):
+    """A decorator whose answer has the type of what is decorated."""
+
+    def __call__(self, function: Function, /) -> Function: ...
+
+
+# Without these, methods would lose their types together with the decorators.
+with_callbacks: KeepsTypes = _with_callbacks
+checked_fit: Callable[..., KeepsTypes] = _fit_context
+validate_params: Callable[..., KeepsTypes] = _validate_params
 
 
 def fit_context(estimator, of_fit):

@@ -2,16 +2,21 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The scikit-learn face of AnoGAN."""
 
+from __future__ import annotations
+
 import copy
+from collections.abc import Sequence
 from dataclasses import fields
 from functools import partial
 from numbers import Integral, Real
 from pathlib import Path
+from typing import Any, Literal, Self, overload
 
 import numpy as np
 import torch
-from joblib import effective_n_jobs
-from sklearn.base import BaseEstimator, _fit_context
+from joblib import Memory, effective_n_jobs
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import Bunch, check_array, check_scalar
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
@@ -24,7 +29,7 @@ from ._base import (
     unchanged_on_failure,
 )
 from ._calibration import Calibration, folds_of
-from ._compat import CallbackSupportMixin, fit_context, with_callbacks
+from ._compat import CallbackSupportMixin, checked_fit, fit_context, with_callbacks
 from ._copies import tell_of_copies
 from ._devices import resolve_devices, usual_torch
 from ._findings import find_all, in_layout, make_finders, need_search
@@ -40,13 +45,10 @@ from ._named_callbacks import NamedCallbacksMixin
 from ._networks import BUILT_IN
 from ._ruler import learn_ruler, tell_of_large
 from ._samples import learn_samples
-from ._score import (
-    JOINS,
-    TERMS,
-    defined_terms,
-)
+from ._score import JOINS, TERMS, defined_terms
 from ._search import Pairs, Searchers, SearchSettings, Workers, search_in_blocks
 from ._training import ADVERSARIAL_LOSSES, Reports, TrainingRun, TrainingSettings
+from ._types import Auto, Device, FloatArray, ImagesLike, LikeTraining, Seed, Tensors
 from ._value_range import ValueRange
 from ._warnings import warn_user
 
@@ -436,50 +438,50 @@ class AnoGANDetector(
         "random_state": ["random_state"],
     }
 
-    generator_ = PartOfModel("generator")
-    discriminator_ = PartOfModel("discriminator")
-    recognizer_ = PartOfModel("recognizer")
-    encoder_ = PartOfModel("encoder")
-    history_ = PartOfModel("history")
-    encoder_history_ = PartOfModel("encoder_history")
-    image_shape_ = PartOfModel("layout.image_shape")
+    generator_: PartOfModel[torch.nn.Module] = PartOfModel("generator")
+    discriminator_: PartOfModel[torch.nn.Module] = PartOfModel("discriminator")
+    recognizer_: PartOfModel[torch.nn.Module] = PartOfModel("recognizer")
+    encoder_: PartOfModel[torch.nn.Module] = PartOfModel("encoder")
+    history_: PartOfModel[Any] = PartOfModel("history")
+    encoder_history_: PartOfModel[Any] = PartOfModel("encoder_history")
+    image_shape_: PartOfModel[tuple[int, ...]] = PartOfModel("layout.image_shape")
 
     def __init__(
         self,
-        image_shape=None,
+        image_shape: Sequence[int] | None = None,
         *,
-        latent_dim=64,
-        latent_prior="uniform",
-        n_filters="auto",
-        network_side=32,
-        generator=None,
-        discriminator=None,
-        adversarial_loss="bce",
-        max_epochs="auto",
-        batch_size=16,
-        lr=1.6e-3,
-        lr_schedule="linear",
-        ema_decay=0.998,
-        self_supervision=1.0,
-        mixed_precision=False,
-        callbacks=None,
-        checkpoint_dir=None,
-        memory=None,
-        inversion="search",
-        n_candidates=4096,
-        search_steps="auto",
-        search_lr=0.2,
-        n_restarts=0,
-        tol=0.0,
-        anomaly_score="calibrated",
-        discrimination_weight=0.1,
-        contamination="auto",
-        warm_start=False,
-        device="auto",
-        n_jobs=None,
-        verbose=0,
-        random_state=None,
-    ):
+        latent_dim: int = 64,
+        latent_prior: Literal["uniform", "normal"] = "uniform",
+        n_filters: int | Auto = "auto",
+        network_side: int | None = 32,
+        generator: type[torch.nn.Module] | None = None,
+        discriminator: type[torch.nn.Module] | None = None,
+        adversarial_loss: Literal["bce"] = "bce",
+        max_epochs: int | Auto = "auto",
+        batch_size: int = 16,
+        lr: float = 1.6e-3,
+        lr_schedule: Literal["linear", "constant"] = "linear",
+        ema_decay: float = 0.998,
+        self_supervision: float = 1.0,
+        mixed_precision: bool = False,
+        callbacks: list[Any] | None = None,
+        checkpoint_dir: str | Path | None = None,
+        memory: str | Path | Memory | None = None,
+        inversion: Literal["search", "encoder", "encoder+search"] = "search",
+        n_candidates: int = 4096,
+        search_steps: int | Auto = "auto",
+        search_lr: float = 0.2,
+        n_restarts: int = 0,
+        tol: float = 0.0,
+        anomaly_score: Literal["anogan", "calibrated"] = "calibrated",
+        discrimination_weight: float = 0.1,
+        contamination: float | Auto = "auto",
+        warm_start: bool = False,
+        device: Device | Sequence[Device] = "auto",
+        n_jobs: int | None = None,
+        verbose: int = 0,
+        random_state: Seed = None,
+    ) -> None:
         self.image_shape = image_shape
         self.latent_dim = latent_dim
         self.latent_prior = latent_prior
@@ -514,8 +516,10 @@ class AnoGANDetector(
         self.random_state = random_state
 
     @with_callbacks
-    @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y=None, groups=None):
+    @checked_fit(prefer_skip_nested_validation=True)
+    def fit(
+        self, X: ImagesLike, y: object = None, groups: ArrayLike | None = None
+    ) -> Self:
         """Train the networks on normal images and set the threshold.
 
         A call that fails leaves the detector as it was; checkpoints stay.
@@ -766,7 +770,7 @@ class AnoGANDetector(
         other._calibrate(images, held_out, groups)
         return vars(other)
 
-    def score_samples(self, X):
+    def score_samples(self, X: ImagesLike) -> NDArray[np.float64]:
         """Score images: minus their loss, at the best latent code found.
 
         Parameters
@@ -804,7 +808,7 @@ class AnoGANDetector(
         """
         return self._scores_of(self._check_images(X, reset=False))
 
-    def score_terms(self, X):
+    def score_terms(self, X: ImagesLike) -> Bunch:
         """Compute the terms that the score is made of.
 
         Parameters
@@ -866,7 +870,7 @@ class AnoGANDetector(
         images = self._check_images(X, reset=False)
         return self._find(images, "terms", terms=self._terms())["terms"]
 
-    def invert(self, X):
+    def invert(self, X: ImagesLike) -> NDArray[np.float32]:
         """Find the latent codes of the nearest generated images.
 
         Parameters
@@ -894,7 +898,11 @@ class AnoGANDetector(
         images = self._check_images(X, reset=False)
         return self._find(images, "codes")["codes"]
 
-    def reconstruct(self, X):
+    @overload
+    def reconstruct(self, X: Tensors) -> torch.Tensor: ...  # type: ignore[overload-overlap]
+    @overload
+    def reconstruct(self, X: ImagesLike) -> FloatArray: ...
+    def reconstruct(self, X: ImagesLike) -> FloatArray | torch.Tensor:
         """Generate the nearest normal image for each image.
 
         Parameters
@@ -922,7 +930,11 @@ class AnoGANDetector(
         images = self._check_images(X, reset=False)
         return self._find(images, "reconstructions")["reconstructions"]
 
-    def anomaly_map(self, X):
+    @overload
+    def anomaly_map(self, X: Tensors) -> torch.Tensor: ...  # type: ignore[overload-overlap]
+    @overload
+    def anomaly_map(self, X: ImagesLike) -> FloatArray: ...
+    def anomaly_map(self, X: ImagesLike) -> FloatArray | torch.Tensor:
         """Show where images deviate from normal images.
 
         Filters learned from the training images describe each place by its edges and
@@ -971,7 +983,11 @@ class AnoGANDetector(
         images = self._check_images(X, reset=False)
         return self._find(images, "maps")["maps"]
 
-    def residual_map(self, X):
+    @overload
+    def residual_map(self, X: Tensors) -> torch.Tensor: ...  # type: ignore[overload-overlap]
+    @overload
+    def residual_map(self, X: ImagesLike) -> FloatArray: ...
+    def residual_map(self, X: ImagesLike) -> FloatArray | torch.Tensor:
         """Show where images differ from the nearest generated images.
 
         The paper's map, made comparable in all places. It sees what no code of the
@@ -1008,7 +1024,7 @@ class AnoGANDetector(
         images = self._check_images(X, reset=False)
         return self._find(images, "residual_maps")["residual_maps"]
 
-    def explain(self, X):
+    def explain(self, X: ImagesLike) -> Bunch:
         """Tell all that one search of each image finds: scores, maps and more.
 
         The methods `score_samples`, `p_values`, `residual_map`, `reconstruct`, `invert`
@@ -1049,7 +1065,7 @@ class AnoGANDetector(
         return Bunch(**found)
 
     @usual_torch()
-    def sample(self, n_samples=1, random_state=None):
+    def sample(self, n_samples: int = 1, random_state: Seed = None) -> LikeTraining:
         """Draw images from the generator.
 
         Parameters
@@ -1088,7 +1104,7 @@ class AnoGANDetector(
         return self.model_.generate(self.model_.draw(n_samples, seed))
 
     @usual_torch()
-    def generate(self, z):
+    def generate(self, z: ArrayLike | torch.Tensor) -> LikeTraining:
         """Generate the images of latent codes.
 
         Parameters
@@ -1121,13 +1137,14 @@ class AnoGANDetector(
         check_is_fitted(self)
         if isinstance(z, torch.Tensor):
             z = z.detach().cpu().numpy()
-        z = check_array(z, dtype=np.float32, order="C", copy=True, input_name="z")
-        if z.shape[1] != self.model_.latent_dim:
+        codes = check_array(z, dtype=np.float32, order="C", copy=True, input_name="z")
+        if codes.shape[1] != self.model_.latent_dim:
             raise ValueError(
-                f"z has codes of {z.shape[1]} numbers, but this {type(self).__name__} "
-                f"was fitted with latent_dim={self.model_.latent_dim}."
+                f"z has codes of {codes.shape[1]} numbers, but this "
+                f"{type(self).__name__} was fitted with "
+                f"latent_dim={self.model_.latent_dim}."
             )
-        return self.model_.generate(torch.from_numpy(z))
+        return self.model_.generate(torch.from_numpy(codes))
 
     def _check_images(self, X, *, reset):
         """Wrap X as images, checked; learn their shape or hold them to it."""

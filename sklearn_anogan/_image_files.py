@@ -2,11 +2,15 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Images of files, with the values that the files hold."""
 
-from collections.abc import Iterable
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, TypeAlias, overload
 
 import numpy as np
+from numpy.typing import DTypeLike, NDArray
 
 #: What files in a folder are taken for images by; other files are left out.
 SUFFIXES = frozenset(
@@ -36,6 +40,9 @@ _TYPES = {"I;16": np.uint16, "I": np.int32, "F": np.float32}
 
 _GREY_MODES = ("1", "L", "I;16", "I", "F")
 
+#: Numbers of images, or a mask.
+_Several: TypeAlias = slice | Sequence[int] | NDArray[np.integer[Any] | np.bool_]
+
 
 class ImageFiles:
     """Images that are read from their files when they are asked for.
@@ -52,7 +59,14 @@ class ImageFiles:
     dtype : dtype
     """
 
-    def __init__(self, paths, size, color):
+    paths: list[Path]
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    _kept: dict[int, NDArray[Any]]
+
+    def __init__(
+        self, paths: list[Path], size: tuple[int, int] | None, color: str
+    ) -> None:
         found = [_Header(path) for path in paths]
         self._pages = [(h.path, page) for h in found for page in range(h.n_pages)]
         self.paths = [path for path, _ in self._pages]
@@ -66,17 +80,25 @@ class ImageFiles:
             of_image = (*sizes.pop(), 3) if self._is_color else sizes.pop()
             self.shape = (len(self), *of_image)
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self._pages)
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         what = f"shape={self.shape}" if hasattr(self, "shape") else "of several sizes"
         return f"<{len(self)} images, {what}, dtype={self.dtype}>"
 
-    def __array__(self, dtype=None, copy=None):
+    def __array__(
+        self, dtype: DTypeLike | None = None, copy: bool | None = None
+    ) -> NDArray[Any]:
         return np.asarray(self[:], dtype=dtype)
 
-    def __getitem__(self, index):
+    @overload
+    def __getitem__(self, index: int | np.integer[Any]) -> NDArray[Any]: ...
+    @overload
+    def __getitem__(self, index: _Several) -> NDArray[Any] | list[NDArray[Any]]: ...
+    def __getitem__(
+        self, index: int | np.integer[Any] | _Several
+    ) -> NDArray[Any] | list[NDArray[Any]]:
         """One image, or those of a slice, of numbers or of a mask.
 
         Several images are an array if all images have one size, and a list otherwise.

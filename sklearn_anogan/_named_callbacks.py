@@ -2,11 +2,15 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Parameters of named callbacks, as skorch and scikit-learn's pipelines have them."""
 
+from typing import Any, Self
+
 
 class NamedCallbacksMixin:
     """``callbacks__name__parameter`` for callbacks given as (name, callback)."""
 
-    def get_params(self, deep=True):
+    callbacks: Any
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
         """Get parameters, with those of named callbacks.
 
         Parameters
@@ -28,7 +32,7 @@ class NamedCallbacksMixin:
         >>> detector.get_params()["callbacks__stop__patience"]
         9
         """
-        params = super().get_params(deep=deep)
+        params = super().get_params(deep=deep)  # type: ignore[misc]
         for name, callback in self._named_callbacks().items() if deep else ():
             params[f"callbacks__{name}"] = callback
             if hasattr(callback, "get_params"):
@@ -36,7 +40,7 @@ class NamedCallbacksMixin:
                     params[f"callbacks__{name}__{parameter}"] = value
         return params
 
-    def set_params(self, **params):
+    def set_params(self, **params: Any) -> Self:
         """Set parameters, also those of named callbacks.
 
         Parameters
@@ -69,7 +73,7 @@ class NamedCallbacksMixin:
             for key in list(params)
             if key.startswith("callbacks__")
         }
-        super().set_params(**params)
+        super().set_params(**params)  # type: ignore[misc]
         for key in sorted(of_callbacks, key=len):  # a callback before its parameters
             _, name, *parameter = key.split("__", 2)
             named = self._named_callbacks()

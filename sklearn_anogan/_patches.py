@@ -2,17 +2,18 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Any outlier detector on the patches of large images."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
 from itertools import groupby, islice
 from math import ceil, prod
 from numbers import Integral, Real
+from typing import Any, Literal, Self, overload
 
 import numpy as np
-from sklearn.base import (
-    BaseEstimator,
-    MetaEstimatorMixin,
-    _fit_context,
-    clone,
-)
+import torch
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator, MetaEstimatorMixin, clone
 from sklearn.utils import Bunch
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import (
@@ -24,6 +25,7 @@ from tqdm import tqdm
 
 from ._base import ImageDetectorMixin, own_random_state, unchanged_on_failure
 from ._calibration import Calibration, quantiles_of_maps
+from ._compat import checked_fit
 from ._cutting import StitchedMap, begins, draw_patches, pair, shrink, window_at
 from ._detector import AnoGANDetector
 from ._holding_out import MOST_HELD_OUT, check_groups, hold_out
@@ -35,6 +37,7 @@ from ._sources import (
     is_read_in_pieces,
     kind_of,
 )
+from ._types import Auto, FloatArray, ImagesLike, OutlierDetector, Seed
 from ._warnings import warn_user
 
 __all__ = ["PatchDetector"]
@@ -206,19 +209,23 @@ class PatchDetector(ImageDetectorMixin, MetaEstimatorMixin, BaseEstimator):
         "random_state": ["random_state"],
     }
 
+    detector_: Any
+    patch_shape_: tuple[int, int]
+    n_channels_: int
+
     def __init__(
         self,
-        detector=None,
-        patch_shape=None,
-        stride=None,
-        n_patches=10000,
-        aggregation="max",
+        detector: OutlierDetector | None = None,
+        patch_shape: int | Sequence[int] | None = None,
+        stride: int | Sequence[int] | None = None,
+        n_patches: int = 10000,
+        aggregation: float | Literal["max", "mean"] = "max",
         *,
-        downsampling=1,
-        contamination="auto",
-        verbose=0,
-        random_state=None,
-    ):
+        downsampling: int = 1,
+        contamination: float | Auto = "auto",
+        verbose: int = 0,
+        random_state: Seed = None,
+    ) -> None:
         self.detector = detector
         self.patch_shape = patch_shape
         self.stride = stride
@@ -229,8 +236,10 @@ class PatchDetector(ImageDetectorMixin, MetaEstimatorMixin, BaseEstimator):
         self.verbose = verbose
         self.random_state = random_state
 
-    @_fit_context(prefer_skip_nested_validation=False)
-    def fit(self, X, y=None, groups=None):
+    @checked_fit(prefer_skip_nested_validation=False)
+    def fit(
+        self, X: ImagesLike, y: object = None, groups: ArrayLike | None = None
+    ) -> Self:
         """Fit the detector to patches of normal images and set the threshold.
 
         A call that fails leaves everything as it was.
@@ -342,7 +351,7 @@ class PatchDetector(ImageDetectorMixin, MetaEstimatorMixin, BaseEstimator):
         quantiles = quantiles_of_maps(np.concatenate(pixels))
         return np.array(scores), {"map_quantiles": quantiles}
 
-    def score_samples(self, X):
+    def score_samples(self, X: ImagesLike) -> NDArray[np.float64]:
         """Score images by their maps, see `aggregation`; rows by the detector.
 
         Parameters
@@ -380,7 +389,15 @@ class PatchDetector(ImageDetectorMixin, MetaEstimatorMixin, BaseEstimator):
         self._validate_params()  # some may have been set since `fit`
         return self._scores_of(self._check_images(X, reset=False))
 
-    def anomaly_map(self, X):
+    @overload
+    def anomaly_map(self, X: NDArray[Any] | torch.Tensor) -> FloatArray: ...
+    @overload
+    def anomaly_map(
+        self, X: Sequence[NDArray[Any] | torch.Tensor]
+    ) -> list[FloatArray]: ...
+    @overload
+    def anomaly_map(self, X: ImagesLike) -> FloatArray | list[FloatArray]: ...
+    def anomaly_map(self, X: ImagesLike) -> FloatArray | list[FloatArray]:
         """Show where images are anomalous.
 
         The maps of overlapping patches are blended, with weights that fall off towards
@@ -420,7 +437,7 @@ class PatchDetector(ImageDetectorMixin, MetaEstimatorMixin, BaseEstimator):
         maps = [one for _, one in self._maps(images, range(len(images)))]
         return maps if images.is_list else np.stack(maps)
 
-    def explain(self, X):
+    def explain(self, X: ImagesLike) -> Bunch:
         """Score and map images, processing each patch once.
 
         Parameters

@@ -2,16 +2,24 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Images of files, and synthetic images for examples and tests."""
 
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
 from importlib.util import find_spec
 from numbers import Integral, Real
+from os import PathLike
+from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from scipy.ndimage import gaussian_filter, gaussian_filter1d
 from sklearn.utils import Bunch
-from sklearn.utils._param_validation import Interval, StrOptions, validate_params
+from sklearn.utils._param_validation import Interval, StrOptions
 
 from ._base import own_random_state
+from ._compat import validate_params
 from ._image_files import SUFFIXES, ImageFiles, find_files
+from ._types import Seed
 
 __all__ = ["load_images", "make_retina"]
 
@@ -44,7 +52,12 @@ _N_LOOKS = 12
     },
     prefer_skip_nested_validation=True,
 )
-def load_images(folder, size=None, *, color="auto"):
+def load_images(
+    folder: str | Path | Iterable[str | PathLike[str]],
+    size: int | Sequence[int] | None = None,
+    *,
+    color: Literal["auto", "grey", "rgb"] = "auto",
+) -> ImageFiles:
     """Load images from a folder, or from files.
 
     The values are those of the files: 8 and 16 bits and floating point stay what they
@@ -109,10 +122,7 @@ def load_images(folder, size=None, *, color="auto"):
     >>> X[:, 0, 0].tolist(), images.paths[2].name
     ([0, 80, 160], '2.png')
     """
-    if size is not None:
-        size = (size, size) if isinstance(size, Integral) else tuple(size)
-        if len(size) != 2 or not all(isinstance(n, Integral) and n > 0 for n in size):
-            raise ValueError(f"size must be one or two whole numbers, got {size!r}.")
+    height_and_width = _height_and_width(size)
     if find_spec("PIL") is None:
         raise ImportError(
             "load_images needs Pillow: python -m pip install 'sklearn-anogan[images]'."
@@ -123,7 +133,20 @@ def load_images(folder, size=None, *, color="auto"):
             f"There is no image in {str(folder)!r}: the names of images end with "
             f"{', '.join(sorted(SUFFIXES))}."
         )
-    return ImageFiles(paths, size, color)
+    return ImageFiles(paths, height_and_width, color)
+
+
+def _height_and_width(size):
+    """The parameter ``size`` as a pair, or None."""
+    if size is None:
+        return None
+    size = (size, size) if isinstance(size, Integral) else tuple(size)
+    if len(size) != 2 or not all(
+        isinstance(n, Integral) and n > 0  # type: ignore[operator]
+        for n in size
+    ):
+        raise ValueError(f"size must be one or two whole numbers, got {size!r}.")
+    return size
 
 
 @validate_params(
@@ -135,7 +158,13 @@ def load_images(folder, size=None, *, color="auto"):
     },
     prefer_skip_nested_validation=True,
 )
-def make_retina(n_samples=100, shape=(96, 128), *, anomalous=0.0, random_state=None):
+def make_retina(
+    n_samples: int = 100,
+    shape: Sequence[int] = (96, 128),
+    *,
+    anomalous: float = 0.0,
+    random_state: Seed = None,
+) -> Bunch:
     """Make synthetic scans of retinas, as in optical coherence tomography.
 
     The images look a little like the scans of Schlegl et al. 2017. They are made of

@@ -2,9 +2,13 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Cross-validation and scorers for detectors that train on normal samples only."""
 
-from collections.abc import Iterable
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Literal, Protocol, TypeAlias
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 from sklearn.exceptions import UndefinedMetricWarning
 from sklearn.metrics import (
     average_precision_score,
@@ -17,13 +21,24 @@ from sklearn.metrics import (
     roc_auc_score,
 )
 from sklearn.model_selection import BaseCrossValidator, check_cv
-from sklearn.utils.metadata_routing import get_routing_for_object
+from sklearn.utils.metadata_routing import MetadataRequest, get_routing_for_object
 from sklearn.utils.validation import column_or_1d
 
 from ._holding_out import is_missing
+from ._types import ImagesLike
 from ._warnings import warn_user
 
 __all__ = ["InlierSplit", "make_outlier_scorer"]
+
+_Metric: TypeAlias = Literal[
+    "roc_auc",
+    "average_precision",
+    "f1",
+    "precision",
+    "recall",
+    "balanced_accuracy",
+    "matthews_corrcoef",
+]
 
 #: Name of a metric -> (function, detector method whose output it takes).
 _METRICS = {
@@ -35,6 +50,16 @@ _METRICS = {
     "balanced_accuracy": (balanced_accuracy_score, "predict"),
     "matthews_corrcoef": (matthews_corrcoef, "predict"),
 }
+
+
+class _Splitter(Protocol):
+    """Makes folds, as scikit-learn's do."""
+
+    def split(
+        self, X: Any, y: Any = None, groups: Any = None
+    ) -> Iterable[tuple[Any, Any]]: ...
+
+    def get_n_splits(self, X: Any = None, y: Any = None, groups: Any = None) -> int: ...
 
 
 class InlierSplit(BaseCrossValidator):
@@ -92,13 +117,20 @@ class InlierSplit(BaseCrossValidator):
     array([ 1, -1])
     """
 
-    def __init__(self, cv=5, *, anomaly_label=-1):
+    def __init__(
+        self,
+        cv: int | _Splitter | Iterable[tuple[ArrayLike, ArrayLike]] = 5,
+        *,
+        anomaly_label: int | str | bool = -1,
+    ) -> None:
         # An iterator can be read only once; check_cv keeps its folds.
         is_iterable = isinstance(cv, Iterable) and not hasattr(cv, "split")
         self.cv = check_cv(cv) if is_iterable else cv
         self.anomaly_label = anomaly_label
 
-    def split(self, X, y, groups=None):
+    def split(
+        self, X: ImagesLike, y: ArrayLike, groups: ArrayLike | None = None
+    ) -> Iterator[tuple[NDArray[np.int_], NDArray[np.int_]]]:
         """Make the folds.
 
         Parameters
@@ -159,7 +191,12 @@ class InlierSplit(BaseCrossValidator):
                 "splitter that shuffles or stratifies."
             )
 
-    def get_n_splits(self, X=None, y=None, groups=None):
+    def get_n_splits(
+        self,
+        X: ImagesLike | None = None,
+        y: ArrayLike | None = None,
+        groups: ArrayLike | None = None,
+    ) -> int:
         """Return the number of folds.
 
         Parameters
@@ -182,7 +219,7 @@ class InlierSplit(BaseCrossValidator):
         """
         return self._splitter([0, 1]).get_n_splits(X, y, groups)
 
-    def get_metadata_routing(self):
+    def get_metadata_routing(self) -> MetadataRequest:
         """Return the metadata that `cv` requests, such as groups.
 
         Returns
@@ -196,8 +233,12 @@ class InlierSplit(BaseCrossValidator):
 
 
 def make_outlier_scorer(
-    metric="roc_auc", *, anomaly_label=-1, response_method=None, **kwargs
-):
+    metric: _Metric | Callable[..., float] = "roc_auc",
+    *,
+    anomaly_label: int | str | bool = -1,
+    response_method: Literal["decision_function", "predict"] | None = None,
+    **kwargs: Any,
+) -> Callable[..., float]:
     """Make a scorer for outlier detectors, with the anomalies as the positive class.
 
     Metrics of scikit-learn take the larger label as the positive class. If 1 marks the
@@ -269,10 +310,10 @@ def make_outlier_scorer(
             f"response_method={response_method!r} must be 'decision_function', "
             "'predict' or None."
         )
-    response_method = response_method or known
+    method = response_method or known
     return make_scorer(
-        _AnomaliesPositive(function, anomaly_label, response_method == "predict"),
-        response_method=response_method,
+        _AnomaliesPositive(function, anomaly_label, method == "predict"),
+        response_method=method,
         **kwargs,
     )
 

@@ -7,10 +7,15 @@ arrays are what the detector has learned in numbers. Its metadata are a JSON tex
 all the rest, and the SHA-256 of arrays and text. Any reader of safetensors opens it.
 """
 
+from __future__ import annotations
+
 import hashlib
 import json
 import platform
+from collections.abc import Callable, Sequence
+from os import PathLike
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import numpy as np
@@ -34,6 +39,7 @@ from ._plain_forms import (
     restore_anogan,
     restore_patches,
 )
+from ._types import Device
 
 __all__ = ["load", "save"]
 
@@ -47,7 +53,7 @@ _TEXT, _DIGEST = "sklearn_anogan", "sha256"
 _INNER = "detector."
 
 
-def save(detector, path):
+def save(detector: AnoGANDetector | PatchDetector, path: str | PathLike[str]) -> None:
     """Write a fitted detector to a file.
 
     Parameters
@@ -119,7 +125,13 @@ def save(detector, path):
 
 
 @usual_torch()
-def load(path, *, generator=None, discriminator=None, device=None):
+def load(
+    path: str | PathLike[str],
+    *,
+    generator: type[torch.nn.Module] | None = None,
+    discriminator: type[torch.nn.Module] | None = None,
+    device: Device | Sequence[Device] | None = None,
+) -> AnoGANDetector | PatchDetector:
     """Read a detector from a file, without executing anything in the file.
 
     Parameters
@@ -341,8 +353,9 @@ def _decode(encoded, name, given):
     if kind in ("tuple", "list"):
         items = [_decode(item, name, given) for item in value]
         return tuple(items) if kind == "tuple" else items
-    return {
+    decode: dict[str, Callable[[Any], Any]] = {
         "device": torch.device,
         "path": Path,
         "unsaved": lambda name: None,
-    }[kind](value)
+    }
+    return decode[kind](value)

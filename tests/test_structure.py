@@ -26,7 +26,7 @@ LAYERS = [
     ["_calibration", "_ruler", "_samples", "_holding_out"],
     ["_images", "_networks", "_transformations", "_losses", "_devices", "_files"],
     ["_value_range"],
-    ["_plain", "_sources", "_cutting", "_image_files", "_warnings"],
+    ["_plain", "_sources", "_cutting", "_image_files", "_warnings", "_types"],
 ]
 
 

@@ -2,11 +2,29 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Displays of what a detector finds. Only drawing imports matplotlib."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Self
+
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import check_array, check_consistent_length
 from sklearn.utils._optional_dependencies import check_matplotlib_support
 
+from .._types import ImagesLike, Numbers, OutlierDetector, Pictures
 from ._drawing import axes_grid, draw_picture, shared_limits, to_pictures
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.colors import Colormap
+    from matplotlib.container import BarContainer
+    from matplotlib.contour import QuadContourSet
+    from matplotlib.figure import Figure
+    from matplotlib.image import AxesImage
+    from matplotlib.lines import Line2D
+
+    from .._detector import AnoGANDetector
+    from .._patches import PatchDetector
 
 
 class AnomalyMapDisplay:
@@ -56,7 +74,21 @@ class AnomalyMapDisplay:
     (3, 4)
     """
 
-    def __init__(self, images, maps, *, reconstructions=None, masks=None, scores=None):
+    figure_: Figure
+    axes_: NDArray[np.object_]
+    images_: list[AxesImage]
+    maps_: list[AxesImage]
+    contours_: list[QuadContourSet]
+
+    def __init__(
+        self,
+        images: Pictures,
+        maps: Pictures,
+        *,
+        reconstructions: Pictures | None = None,
+        masks: Pictures | None = None,
+        scores: Numbers | None = None,
+    ) -> None:
         self.images = images
         self.maps = maps
         self.reconstructions = reconstructions
@@ -64,7 +96,14 @@ class AnomalyMapDisplay:
         self.scores = scores
 
     @classmethod
-    def from_estimator(cls, detector, X, *, masks=None, **kwargs):
+    def from_estimator(
+        cls,
+        detector: AnoGANDetector | PatchDetector,
+        X: ImagesLike,
+        *,
+        masks: ImagesLike | None = None,
+        **kwargs: Any,
+    ) -> Self:
         """Find the nearest normal images and draw the maps.
 
         Parameters
@@ -121,8 +160,15 @@ class AnomalyMapDisplay:
 
     @classmethod
     def from_predictions(
-        cls, images, maps, *, reconstructions=None, masks=None, scores=None, **kwargs
-    ):
+        cls,
+        images: ImagesLike,
+        maps: ImagesLike,
+        *,
+        reconstructions: ImagesLike | None = None,
+        masks: ImagesLike | None = None,
+        scores: Numbers | None = None,
+        **kwargs: Any,
+    ) -> Self:
         """Draw given maps.
 
         Parameters
@@ -178,7 +224,14 @@ class AnomalyMapDisplay:
         )
         return display.plot(**kwargs)
 
-    def plot(self, *, vmax=None, cmap="inferno", alpha=0.75, colorbar=True):
+    def plot(
+        self,
+        *,
+        vmax: float | None = None,
+        cmap: str | Colormap = "inferno",
+        alpha: float = 0.75,
+        colorbar: bool = True,
+    ) -> Self:
         """Draw the figure.
 
         Parameters
@@ -285,13 +338,30 @@ class ScoreHistogramDisplay:
     ['anomalous', 'normal']
     """
 
-    def __init__(self, scores, *, y=None, threshold=None):
+    figure_: Figure
+    ax_: Axes
+    bars_: dict[str, BarContainer]
+    line_: Line2D | None
+
+    def __init__(
+        self,
+        scores: NDArray[Any],
+        *,
+        y: NDArray[Any] | None = None,
+        threshold: float | None = None,
+    ) -> None:
         self.scores = scores
         self.y = y
         self.threshold = threshold
 
     @classmethod
-    def from_estimator(cls, detector, X, y=None, **kwargs):
+    def from_estimator(
+        cls,
+        detector: OutlierDetector,
+        X: ImagesLike,
+        y: ArrayLike | None = None,
+        **kwargs: Any,
+    ) -> Self:
         """Score images and draw the histogram, with the detector's threshold.
 
         Parameters
@@ -330,7 +400,14 @@ class ScoreHistogramDisplay:
         return cls.from_predictions(scores, y, threshold=threshold, **kwargs)
 
     @classmethod
-    def from_predictions(cls, scores, y=None, *, threshold=None, **kwargs):
+    def from_predictions(
+        cls,
+        scores: ArrayLike,
+        y: ArrayLike | None = None,
+        *,
+        threshold: float | None = None,
+        **kwargs: Any,
+    ) -> Self:
         """Draw the histogram of given scores.
 
         Parameters
@@ -365,18 +442,18 @@ class ScoreHistogramDisplay:
         >>> [int(bar.get_height()) for bar in display.bars_["normal"]]
         [1, 2]
         """
-        scores = check_array(scores, ensure_2d=False, input_name="scores")
+        values = check_array(scores, ensure_2d=False, input_name="scores")
         if y is not None:
-            check_consistent_length(scores, y)
+            check_consistent_length(values, y)
             y = np.asarray(y)
             if not np.isin(y, (-1, 1)).all():
                 raise ValueError(
                     "y must be 1 for normal samples and -1 for anomalies, got the "
                     f"values {np.unique(y).tolist()}."
                 )
-        return cls(scores, y=y, threshold=threshold).plot(**kwargs)
+        return cls(values, y=y, threshold=threshold).plot(**kwargs)
 
-    def plot(self, ax=None, *, bins=40):
+    def plot(self, ax: Axes | None = None, *, bins: int = 40) -> Self:
         """Draw the histogram.
 
         Parameters
@@ -410,8 +487,12 @@ class ScoreHistogramDisplay:
         self.bars_ = {}
         for (name, chosen), color in zip(groups.items(), ("C0", "C3"), strict=False):
             label = f"{name} ({chosen.sum()})"
-            _, _, self.bars_[name] = self.ax_.hist(
-                self.scores[chosen], edges, color=color, alpha=0.6, label=label
+            _, _, self.bars_[name] = self.ax_.hist(  # type: ignore[assignment]
+                self.scores[chosen],
+                edges,  # type: ignore[arg-type]
+                color=color,
+                alpha=0.6,
+                label=label,
             )
         self.line_ = None
         if self.threshold is not None:

@@ -2,8 +2,11 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Drawing of images: layouts, channels, a shared range of grey levels, grids."""
 
+from typing import Any
+
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from scipy.ndimage import binary_dilation
 
 #: Side of an image in a row of images, in inches.
@@ -13,7 +16,7 @@ CELL = 1.3
 _CONTOUR = (0, 255, 255)
 
 
-def to_pictures(X):
+def to_pictures(X: Any) -> list[NDArray[Any]]:
     """Convert images to a list of arrays (h, w) or (h, w, channels)."""
     pictures = []
     for image in X:

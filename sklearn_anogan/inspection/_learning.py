@@ -2,17 +2,31 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Displays of what a detector has learned. Only drawing imports matplotlib."""
 
+from __future__ import annotations
+
 import copy
+from collections.abc import Sequence
 from numbers import Integral
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import check_scalar
 from sklearn.utils._optional_dependencies import check_matplotlib_support
 from sklearn.utils.validation import check_is_fitted
 
 from .._base import own_random_state
+from .._types import Numbers, Pictures, Seed
 from ._drawing import CELL, axes_grid, draw_picture, shared_limits, to_pictures
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.image import AxesImage
+    from matplotlib.lines import Line2D
+
+    from .._detector import AnoGANDetector
 
 
 class TrainingDisplay:
@@ -52,11 +66,15 @@ class TrainingDisplay:
         ("diversity of generated images", ("diversity",)),
     )
 
-    def __init__(self, history):
+    figure_: Figure
+    axes_: NDArray[np.object_]
+    lines_: dict[str, Line2D]
+
+    def __init__(self, history: Sequence[dict[str, Any]]) -> None:
         self.history = history
 
     @classmethod
-    def from_estimator(cls, detector):
+    def from_estimator(cls, detector: AnoGANDetector) -> Self:
         """Draw the history of a fit.
 
         Parameters
@@ -82,7 +100,7 @@ class TrainingDisplay:
         check_is_fitted(detector)
         return cls(detector.history_).plot()
 
-    def plot(self):
+    def plot(self) -> Self:
         """Draw the figure.
 
         Returns
@@ -163,14 +181,33 @@ class LatentSearchDisplay:
     (2,)
     """
 
-    def __init__(self, image, steps, images, losses):
+    figure_: Figure
+    axes_: NDArray[np.object_]
+    ax_: Axes
+    line_: Line2D
+    steps: Any  # arrays, unless lists were given
+    losses: Any
+
+    def __init__(
+        self,
+        image: NDArray[Any],
+        steps: Numbers,
+        images: Pictures,
+        losses: Numbers,
+    ) -> None:
         self.image = image
         self.steps = steps
         self.images = images
         self.losses = losses
 
     @classmethod
-    def from_estimator(cls, detector, image, *, steps=(0, 1, 2, 5, 10, 25, 50, 100)):
+    def from_estimator(
+        cls,
+        detector: AnoGANDetector,
+        image: ArrayLike | torch.Tensor,
+        *,
+        steps: NDArray[np.int_] | Sequence[int] = (0, 1, 2, 5, 10, 25, 50, 100),
+    ) -> Self:
         """Search one image with increasing numbers of steps.
 
         Parameters
@@ -220,7 +257,7 @@ class LatentSearchDisplay:
         (picture,) = to_pictures(X)
         return cls(picture, np.asarray(steps), images, np.asarray(losses)).plot()
 
-    def plot(self):
+    def plot(self) -> Self:
         """Draw the figure.
 
         Returns
@@ -300,11 +337,22 @@ class LatentWalkDisplay:
     (2, 5)
     """
 
-    def __init__(self, walks):
+    figure_: Figure
+    axes_: NDArray[np.object_]
+    images_: list[AxesImage]
+
+    def __init__(self, walks: Sequence[Pictures]) -> None:
         self.walks = walks
 
     @classmethod
-    def from_estimator(cls, detector, *, n_walks=4, n_steps=10, random_state=None):
+    def from_estimator(
+        cls,
+        detector: AnoGANDetector,
+        *,
+        n_walks: int = 4,
+        n_steps: int = 10,
+        random_state: Seed = None,
+    ) -> Self:
         """Walk between random latent codes.
 
         Parameters
@@ -348,7 +396,7 @@ class LatentWalkDisplay:
         ]
         return cls(walks).plot()
 
-    def plot(self):
+    def plot(self) -> Self:
         """Draw the figure.
 
         Returns

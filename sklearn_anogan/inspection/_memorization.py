@@ -2,15 +2,22 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Test whether a generator has memorised its training images."""
 
-from typing import NamedTuple
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.stats import mannwhitneyu
 from sklearn.neighbors import NearestNeighbors
 from sklearn.utils.validation import check_is_fitted
 
 from .._base import own_random_state
 from .._images import check_images
+from .._types import ImagesLike, Seed
+
+if TYPE_CHECKING:
+    from .._detector import AnoGANDetector
 
 #: Images are copies if they are closer than this share of the usual distance.
 _SAME = 1e-3
@@ -53,11 +60,17 @@ class MemorizationResult(NamedTuple):
 
     statistic: float
     pvalue: float
-    generated_distances: np.ndarray
-    unseen_distances: np.ndarray
+    generated_distances: NDArray[np.float64]
+    unseen_distances: NDArray[np.float64]
 
 
-def memorization_test(detector, X_train, X_unseen, *, random_state=None):
+def memorization_test(
+    detector: AnoGANDetector,
+    X_train: ImagesLike,
+    X_unseen: ImagesLike,
+    *,
+    random_state: Seed = None,
+) -> MemorizationResult:
     """Test whether generated images are closer to training images than unseen ones are.
 
     The generator draws as many images as `X_unseen` has. For generated and for unseen
