@@ -470,7 +470,7 @@ def _hint_of_one(X, image_shape):
 
 def _hint_of_order(found, image_shape):
     """What to say of images that have the shape wanted, but in another order."""
-    height, width, *channels = *image_shape, 1
+    height, width, *channels = *image_shape, 1  # type: ignore[misc]
     if len(image_shape) > 1 and found == (channels[0], height, width):
         return (
             " If the channels come first, pass np.moveaxis(X, 1, -1), or a tensor of "

@@ -63,8 +63,8 @@ class Term:
         Whether the term looks at the image itself, and not at what the networks see.
     """
 
-    name = None
-    group = None
+    name: str | None = None
+    group: str | None = None
     sees_details = False
 
     def is_defined(self, model):

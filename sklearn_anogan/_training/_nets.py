@@ -52,7 +52,7 @@ class Net(StoppableNet):
     epoch, under the names in ``record_names``.
     """
 
-    record_names = ()
+    record_names: tuple[str, ...] = ()
 
     @property
     def _default_callbacks(self):
