@@ -2,15 +2,20 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """One HTML file that shows what a detector finds in images, and what it has learned."""
 
+from __future__ import annotations
+
 import base64
 import io
 import platform
 from collections import Counter
+from collections.abc import Sequence
 from datetime import datetime
 from html import escape
 from importlib.metadata import version
 from numbers import Integral
+from os import PathLike
 from pathlib import Path
+from typing import TYPE_CHECKING
 from uuid import uuid4
 
 import numpy as np
@@ -19,9 +24,14 @@ from sklearn.utils._optional_dependencies import check_matplotlib_support
 from sklearn.utils.validation import check_is_fitted
 
 from .._files import unusable, write_whole
+from .._types import ImagesLike
 from ._anomalies import ScoreHistogramDisplay
 from ._drawing import fitted_to, in_colors, marked, shared_limits, to_pictures
 from ._learning import TrainingDisplay
+
+if TYPE_CHECKING:
+    from .._detector import AnoGANDetector
+    from .._patches import PatchDetector
 
 #: Values of images that are looked at together, and images at most.
 _BLOCK_VALUES, _BLOCK = 2**23, 64
@@ -38,7 +48,15 @@ _COLD, _HOT = 0.5, 10.0
 _PACKAGES = ("sklearn-anogan", "scikit-learn", "torch", "skorch", "numpy")
 
 
-def report(detector, X, path, *, n_images=60, names=None, title="Anomalies"):
+def report(
+    detector: AnoGANDetector | PatchDetector,
+    X: ImagesLike,
+    path: str | PathLike[str],
+    *,
+    n_images: int = 60,
+    names: Sequence[str] | None = None,
+    title: str = "Anomalies",
+) -> Bunch:
     """Write one HTML file with what a detector finds in images, and has learned.
 
     The file shows the images by p-value, the most abnormal first, with their maps;
@@ -249,7 +267,9 @@ def names_of(X):
 
 def pages_of(paths):
     """Path and page of each image; no page where a file has a single one."""
-    times, seen, found = Counter(paths), Counter(), []
+    times = Counter(paths)
+    seen: Counter[Path] = Counter()
+    found = []
     for path in paths:
         found.append((path, seen[path] if times[path] > 1 else None))
         seen[path] += 1
