@@ -8,8 +8,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 
-#: Files of the tree that an sdist does not need.
-LEFT_OUT = (".ci/", ".gitignore", ".pre-commit", "benchmarks/", "docs/")
+#: Files of the tree that an sdist does not have.
+LEFT_OUT = (".ci/", ".gitignore", ".pre-commit", "docs/images/parts.png")
 
 
 def main(sdist, wheel):
@@ -21,9 +21,7 @@ def main(sdist, wheel):
         names = {name for name in archive.namelist() if ".dist-info/" not in name}
     compare("wheel", names, package)
     with tarfile.open(sdist) as archive:
-        names = {
-            member.name.partition("/")[2] for member in archive if member.isfile()
-        }
+        names = {member.name.partition("/")[2] for member in archive if member.isfile()}
     made = {"PKG-INFO"} | {name for name in names if ".egg-info/" in name}
     compare(
         "sdist",

@@ -1,15 +1,15 @@
-"""The picture of real parts in the README: pitted ball screws, and maps of the pits.
+"""The picture of real parts in the README: bottles from above, and maps of defects.
 
     python benchmarks/picture.py --data DIR --figure docs/images/parts.png
 
-Every ninth of the 54 pitted test images, and the first two normal ones. BSData by
-T. Schlagenhauf, CC BY-SA 4.0, and so is the picture.
+The middle two test images of each kind of defect, and the first two normal ones. The
+images are those of MVTec AD (Bergmann et al. 2019), CC BY-NC-SA 4.0; so is the picture.
 """
 
 import argparse
+from pathlib import Path
 
 import numpy as np
-from localization import load
 
 from sklearn_anogan import AnoGANDetector
 from sklearn_anogan.inspection import AnomalyMapDisplay
@@ -17,24 +17,32 @@ from sklearn_anogan.inspection import AnomalyMapDisplay
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--data", required=True, help="folder with bsdata_128.npz")
+    parser.add_argument("--data", required=True, help="folder of mvtec_bottle_128.npz")
     parser.add_argument("--figure", required=True, help="file of the picture")
     args = parser.parse_args()
-    data = load("bsdata", args.data, seed=0)
-    detector = AnoGANDetector(random_state=0).fit(data["X_train"])
-    pitted, normal = np.flatnonzero(data["y"]), np.flatnonzero(~data["y"])
-    shown = np.r_[pitted[::9], normal[:2]]
-    X = data["X_test"][shown]
-    threshold = detector.map_threshold()
+    with np.load(Path(args.data, "mvtec_bottle_128.npz")) as file:
+        X_train, X_test = file["X_train"], file["X_test"]
+        masks, y, kinds = file["mask_test"], file["y_test"], file["type_test"]
+    shown = [
+        number
+        for kind in np.unique(kinds[y == 1])
+        for number in middle_two(np.flatnonzero(kinds == kind))
+    ]
+    shown += [*np.flatnonzero(y == 0)[:2]]
+    detector = AnoGANDetector(random_state=0).fit(X_train)
     display = AnomalyMapDisplay.from_predictions(
-        X,
-        detector.anomaly_map(X),
-        masks=data["masks"][shown],
-        vmax=4 * threshold,
+        X_test[shown],
+        detector.anomaly_map(X_test[shown]),
+        masks=masks[shown],
+        vmax=6 * detector.map_threshold(),
         colorbar=False,
     )
     display.figure_.savefig(args.figure, dpi=110)
     print(f"saved {args.figure}")
+
+
+def middle_two(numbers):
+    return numbers[len(numbers) // 2 - 1 :][:2]
 
 
 if __name__ == "__main__":

@@ -105,6 +105,7 @@ JOBS = [
             "tiles-random": 8,
         }.items()
     ),
+    single("picture", 2, "picture.py --figure {here}/../docs/images/parts.png"),
     single("localization_memory", 2, "localization.py --memory"),
     single("training_mnist", 2, "training.py --dataset mnist"),
     single("training_fashion_mnist", 2, "training.py --dataset fashion_mnist"),
@@ -138,7 +139,15 @@ JOBS = [
 ]
 
 #: Scripts that read DIR, and those that can share trained networks.
-WITH_DATA = ("quality", "thresholds", "shift", "localization", "training", "latency")
+WITH_DATA = (
+    "picture",
+    "quality",
+    "thresholds",
+    "shift",
+    "localization",
+    "training",
+    "latency",
+)
 WITH_MEMORY = ("quality", "training", "latency")
 
 

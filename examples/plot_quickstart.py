@@ -62,11 +62,11 @@ for level in (0.05, 0.1, 0.2):
 # %%
 # Compare with other detectors
 # ----------------------------
-# ``score_samples`` ranks. The score combines three shares of normal images: those that
+# ``score_samples`` ranks. The score combines four shares of normal images: those that
 # would deviate as much from what is usual in each place, those that would differ as
-# much from their nearest generated image, and those that the discriminator would
-# recognize as badly. (It has learned to recognize how a 3 was rotated and shifted.) As
-# everywhere in scikit-learn, higher scores are more normal.
+# much from their nearest generated image, those whose rotation and shift the
+# discriminator would recognize as badly, and those that would be as far from the
+# nearest normal images. As everywhere in scikit-learn, higher scores are more normal.
 #
 # The area under the ROC curve (AUROC) is the chance that a 3 gets a higher score than
 # another digit. scikit-learn's detectors need each image as a row of 64 numbers.

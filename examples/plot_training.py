@@ -3,8 +3,9 @@
 Healthy, unfinished and collapsed trainings
 ============================================
 
-A detector can be no better than its generator. Three trainings on the same images of
-the digit 8 show how to tell a good training from a bad one.
+What the search cannot draw looks anomalous, so the generator has to draw all that is
+normal. Three trainings on the same images of the digit 8 show how to tell a good training
+from a bad one.
 """
 
 # %%
@@ -70,7 +71,7 @@ print("\nsaved training.png")
 # ``history_`` says the same in numbers. The diversity is the mean distance from a
 # generated image to the nearest other one, relative to the same distance among training
 # images. In a healthy training, it comes near 1; below 0.5, ``fit`` warns. (The
-# diversity is measured every 25 steps.) The discriminator should be in doubt. If it
+# diversity is measured every 100 steps.) The discriminator should be in doubt. If it
 # gives all training images a probability of being real of 1, and all generated images
 # one of 0, the generator learns nothing any more.
 # :class:`~sklearn_anogan.inspection.TrainingDisplay` plots the history of one training.
