@@ -27,9 +27,12 @@ for image, target, i in zip(retina.images, retina.target, range(60), strict=True
 command = [sys.executable, "-m", "sklearn_anogan"]
 model, report = here / "model.safetensors", here / "report.html"
 subprocess.run(
-    [*command, "fit", here / "normal", "--output", model, "--size", "16x24"], check=True
+    [*command, "fit", here / "normal", "--output", model, "--size", "16x24", "--quiet"],
+    check=True,
 )
-subprocess.run([*command, "score", model, here / "new", "--report", report], check=True)
+subprocess.run(
+    [*command, "score", model, here / "new", "--report", report, "--quiet"], check=True
+)
 assert "of 20 images" in report.read_text(encoding="utf-8")
 assert load(model).image_shape_ == (16, 24)
 print(f"sklearn-anogan {found.version} works.")

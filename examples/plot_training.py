@@ -4,8 +4,8 @@ Healthy, unfinished and collapsed trainings
 ============================================
 
 What the search cannot draw looks anomalous, so the generator has to draw all that is
-normal. Three trainings on the same images of the digit 8 show how to tell a good training
-from a bad one.
+normal. Three trainings on the same images of the digit 8 show how to tell a good
+training from a bad one.
 """
 
 # %%
