@@ -88,11 +88,15 @@ JOBS = [
         "thresholds.py --dataset digits --seeds 0 1 2 --n-train 20",
     ),
     single("thresholds_digits", 4, "thresholds.py --dataset digits --seeds 0 1 2"),
-    single("thresholds_mnist", 18, "thresholds.py --dataset mnist --n-train 100"),
+    single(
+        "thresholds_mnist",
+        18,
+        "thresholds.py --dataset mnist --n-train 100 --n-test 1000",
+    ),
     single(
         "thresholds_fashion_mnist",
         18,
-        "thresholds.py --dataset fashion_mnist --n-train 100",
+        "thresholds.py --dataset fashion_mnist --n-train 100 --n-test 1000",
     ),
     single("shift", 3, "shift.py"),
     *(
