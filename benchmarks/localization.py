@@ -19,11 +19,12 @@ The sets: bottles (aligned, in colour), commutators with cracks (kolektor), pitt
 screws (bsdata, in colour) and magnetic tiles (tiles), of 128 pixels; the tiles with a
 random split instead of one that keeps similar tiles together (tiles-random); and the
 tiles of 64 and of 256 pixels. AnoGANDetector takes all as a whole; on request, also in
-patches of 64 pixels. Beside ours, the maps of `baselines.py`; IsolationForest on patches
-of 8 pixels (32 for tiles of 256); and the difference of a pixel from the mean brightness of the training images. Where each
-defective image is matched with a normal one of about the same time (bsdata), the AUROC
-of images is that of the matched ones. --memory scores one image of 4096 x 4096 pixels
-from a memory map and tells how much memory that took.
+patches of 64 pixels. Beside ours, the maps of `baselines.py`; IsolationForest on
+patches of 8 pixels (32 for tiles of 256); and the difference of a pixel from the mean
+brightness of the training images. Where each defective image is matched with a normal
+one of about the same time (bsdata), the AUROC of images is that of the matched ones.
+--memory scores one image of 4096 x 4096 pixels from a memory map and tells how much
+memory that took.
 
 DIR holds mvtec_bottle_128.npz, kolektor_128.npz, bsdata_128.npz, magnetic_tile_64.npz
 and magnetic_tile_256.npz, with arrays X_train, X_test, y_test and mask_test.
