@@ -11,25 +11,23 @@ after an interruption.
 
 import argparse
 import csv
+import os
 import sys
 import warnings
+from contextlib import ExitStack
 from pathlib import Path
 
+from sklearn.utils._optional_dependencies import check_matplotlib_support
 from tqdm import tqdm
 
 from . import __version__
 from ._detector import AnoGANDetector
+from ._files import check_writable
 from ._patches import PatchDetector
 from .datasets import load_images
 from .inspection._drawing import in_colors, marked, shared_limits
-from .inspection._report import (
-    examine,
-    gather,
-    heat_and_mask,
-    names_of,
-    pages_of,
-    write_report,
-)
+from .inspection._examining import Heat, examine, names_of, pages_of
+from .inspection._report import gather, write_report
 from .persistence import load, save
 
 _COLUMNS = ("file", "page", "score", "p_value", "label")
@@ -57,54 +55,82 @@ def main(arguments=None):
         except KeyboardInterrupt:
             print("interrupted", file=sys.stderr)
             return 130
+        except BrokenPipeError:  # nobody reads the rest of the table
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 1
         except Exception as error:  # users of a command need no traceback
-            print(f"error: {error or repr(error)}", file=sys.stderr)
+            print(f"error: {_in_words(error)}", file=sys.stderr)
             return 1
     return 0
 
 
+def _in_words(error):
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.strerror}: {error.filename}"
+    return str(error) or repr(error)
+
+
 def _fit(args):
-    _check_folder_of(args.output)
-    size = None if args.patches else args.size
+    check_writable("--output", args.output)
+    size = args.size if args.patches is None else None
     X = load_images(args.folder, size, color=args.color)
     detector = AnoGANDetector(
         device=args.device, verbose=not args.quiet, random_state=args.seed
     )
-    if args.patches:
+    if args.patches is not None:
         detector = PatchDetector(
             detector, args.patches, verbose=not args.quiet, random_state=args.seed
         )
     _say(args, f"Fitting to {X!r} of {args.folder}.")
     detector.fit(X)
     save(detector, args.output)
-    n = detector.calibration_.n_groups
-    _say(args, f"Saved {args.output}. Its thresholds rest on {n} held-out images.")
+    known = detector.calibration_
+    what = "images that were held out" if known.is_held_out else "images of the fit"
+    message = f"Saved {args.output}. Its thresholds rest on {known.n_groups} {what}."
+    _say(args, message)
 
 
 def _score(args):
-    for path in filter(None, (args.csv, args.report, args.maps)):
-        _check_folder_of(path)
+    for option in ("csv", "report"):
+        if path := getattr(args, option):
+            check_writable(f"--{option}", path)
+    if args.maps:
+        args.maps.mkdir(exist_ok=True)
+    if args.maps or args.report:
+        check_matplotlib_support("Drawing of maps")
     detector = load(args.model, device=args.device)
     X = _load_like(detector, args.folder)
-    for each in (detector, getattr(detector, "detector_", None)):
-        if hasattr(each, "verbose"):
-            each.set_params(verbose=0)  # there is a progress bar for all images
+    _check_nothing_is_replaced(args, X.paths)
     names = names_of(X)
     blocks = _with_progress(examine(detector, X), len(X), args)
     if args.maps:
-        args.maps.mkdir(exist_ok=True)
-        blocks = _with_maps(blocks, detector.map_threshold(), names, args.maps)
-    found, cards = gather(detector, blocks, args.n_images if args.report else 0)
+        blocks = _with_maps(blocks, Heat(detector), names, args.maps)
+    with ExitStack() as stack:
+        if args.csv:
+            # Names of files may hold what is no text.
+            options = {"encoding": "utf-8", "errors": "surrogateescape"}
+            file = stack.enter_context(open(args.csv, "w", newline="", **options))
+            blocks = _with_rows(blocks, file, X.paths)
+        elif not (args.report or args.maps):
+            blocks = _with_rows(blocks, sys.stdout, X.paths)
+        found, cards = gather(detector, blocks, args.n_images if args.report else 0)
     if args.report:
-        title = f"Anomalies in {Path(args.folder).name}"
+        title = f"Anomalies in {Path(args.folder).resolve().name}"
         write_report(detector, found, cards, names, args.report, title)
-    if args.csv:
-        with open(args.csv, "w", newline="", encoding="utf-8") as file:
-            _write_rows(file, X.paths, found)
-    elif not (args.report or args.maps):
-        _write_rows(sys.stdout, X.paths, found)
     n_marked = int((found.labels == -1).sum())
-    _say(args, f"{n_marked} of {len(X)} images are marked as anomalous.")
+    _say(args, f"{n_marked} of {len(X)} images marked as anomalous.")
+
+
+def _check_nothing_is_replaced(args, inputs):
+    """Refuse outputs that are inputs, or the same file twice."""
+    outputs = [path.resolve() for path in (args.csv, args.report) if path]
+    taken = {args.model.resolve(), *(path.resolve() for path in inputs)}
+    for path in outputs:
+        if path in taken:
+            raise ValueError(f"{path} would be replaced: choose another file.")
+        taken.add(path)
+    if args.maps and args.maps.resolve() in {path.resolve().parent for path in inputs}:
+        raise ValueError(f"--maps would replace images of {args.folder}.")
 
 
 def _load_like(detector, folder):
@@ -125,37 +151,36 @@ def _with_progress(blocks, n, args):
             progress.update(len(found.scores))
 
 
-def _with_maps(blocks, threshold, names, folder):
+def _with_maps(blocks, heat, names, folder):
     """Write each image with its map, before the block is passed on."""
     from PIL import Image
 
-    stems = [name.rpartition(".")[0] for name in names]
+    stems = [name.rpartition(".")[0] or name for name in names]
     are_unique = len({*stems}) == len(names)
     for found in blocks:
         for i, picture, one in zip(
             found.index, found.pictures, found.maps, strict=True
         ):
             colors = in_colors(picture, *shared_limits([picture]))
-            colors = marked(colors, *heat_and_mask(one, threshold))
             name = stems[i] if are_unique else names[i]
-            Image.fromarray(colors).save(folder / f"{name}.png")
+            Image.fromarray(marked(colors, *heat.of(one))).save(folder / f"{name}.png")
         yield found
 
 
-def _write_rows(file, paths, found):
-    """Scores and p-values as CSV: the lower, the more abnormal; the label -1 is one."""
+def _with_rows(blocks, file, paths):
+    """Write scores, p-values and labels as CSV, before the block is passed on."""
+    if hasattr(file, "reconfigure") and file is sys.stdout:
+        file.reconfigure(errors="backslashreplace")
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(_COLUMNS)
-    for (path, page), *values in zip(
-        pages_of(paths), found.scores, found.p_values, found.labels, strict=True
-    ):
-        writer.writerow([path, page, *values])
-
-
-def _check_folder_of(path):
-    """Refuse a path that cannot be written before hours have been spent."""
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"There is no folder {path.parent}, for {path.name}.")
+    pages = pages_of(paths)
+    for found in blocks:
+        for i, *values in zip(
+            found.index, found.scores, found.p_values, found.labels, strict=True
+        ):
+            writer.writerow([*pages[i], *values])
+        file.flush()
+        yield found
 
 
 def _say(args, message):
@@ -169,10 +194,16 @@ def _show_warning(message, category, filename, lineno, file=None, line=None):
 
 def _size(text):
     """128 or 96x128."""
-    sides = [int(side) for side in text.split("x")]
-    if len(sides) > 2 or min(sides) < 1:
-        raise ValueError
+    sides = [int(side) for side in text.split("x") if side.isdecimal()]
+    if len(sides) != text.count("x") + 1 or len(sides) > 2 or min(sides) < 1:
+        raise argparse.ArgumentTypeError("a number, or HEIGHTxWIDTH like 96x128")
     return sides[0] if len(sides) == 1 else tuple(sides)
+
+
+def _positive(text):
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError("a whole number of at least 1")
+    return int(text)
 
 
 def _parse(arguments):
@@ -182,51 +213,78 @@ def _parse(arguments):
     )
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(required=True, metavar="{fit,score}")
-
     fit = commands.add_parser("fit", help="fit a detector to a folder of normal images")
-    fit.add_argument("folder", help="with normal images, and no others")
-    fit.add_argument(
-        "--output", type=Path, required=True, metavar="FILE", help="for the detector"
+    fit.set_defaults(run=_fit)
+    _add_options_of_fit(fit)
+    score = commands.add_parser("score", help="judge the images of a folder")
+    score.set_defaults(run=_score)
+    _add_options_of_score(score)
+    for command in (fit, score):
+        command.add_argument("--device", default="auto", help='like "cpu" or "cuda:0"')
+        command.add_argument(
+            "--quiet", action="store_true", help="only errors and warnings"
+        )
+    return parser.parse_args(arguments)
+
+
+def _add_options_of_fit(parser):
+    add = parser.add_argument
+    add("folder", help="of normal images; subfolders are not read")
+    add(
+        "--output",
+        type=Path,
+        required=True,
+        metavar="FILE",
+        help="for the detector, like model.safetensors",
     )
-    sizes = fit.add_mutually_exclusive_group()
-    sizes.add_argument(
+    add = parser.add_mutually_exclusive_group().add_argument
+    add(
         "--size",
         type=_size,
         default=128,
         help="height and width that images are shrunk or enlarged to, like 96x128; "
         "one number for both (default: 128)",
     )
-    sizes.add_argument(
+    add(
         "--patches",
-        type=int,
+        type=_positive,
         metavar="SIDE",
         help="leave images as large as they are, and look at patches of this side",
     )
-    fit.add_argument("--color", choices=["auto", "grey", "rgb"], default="auto")
-    fit.add_argument("--seed", type=int, default=0, help="of all random numbers")
-    fit.set_defaults(run=_fit)
+    add = parser.add_argument
+    add(
+        "--color",
+        choices=["auto", "grey", "rgb"],
+        default="auto",
+        help="auto: colours if any image has colours (default)",
+    )
+    add("--seed", type=int, default=0, help="of random numbers (default: 0)")
 
-    score = commands.add_parser("score", help="judge the images of a folder")
-    score.add_argument("model", type=Path, help="file that fit has written")
-    score.add_argument("folder", help="with the images to judge")
-    score.add_argument(
-        "--csv", type=Path, metavar="FILE", help="for scores and p-values"
-    )
-    score.add_argument(
-        "--maps", type=Path, metavar="FOLDER", help="for each image with its map"
-    )
-    score.add_argument(
-        "--report", type=Path, metavar="FILE", help="for an HTML page to look at"
-    )
-    score.add_argument(
-        "--n-images", type=int, default=60, help="images in the report (default: 60)"
-    )
-    score.set_defaults(run=_score)
 
-    for command in (fit, score):
-        command.add_argument("--device", default="auto", help='like "cpu" or "cuda:0"')
-        command.add_argument("--quiet", action="store_true", help="no progress")
-    return parser.parse_args(arguments)
+def _add_options_of_score(parser):
+    add = parser.add_argument
+    add("model", type=Path, help="file that fit has written")
+    add("folder", help="of images to judge; subfolders are not read")
+    add(
+        "--csv",
+        type=Path,
+        metavar="FILE",
+        help="for scores and p-values: the lower, the more abnormal; the label of an "
+        "anomaly is -1. Without --csv, --maps and --report, to the screen",
+    )
+    add(
+        "--maps",
+        type=Path,
+        metavar="FOLDER",
+        help="for pictures of the maps; made if missing",
+    )
+    add("--report", type=Path, metavar="FILE", help="for an HTML page to look at")
+    add(
+        "--n-images",
+        type=_positive,
+        default=60,
+        help="images in the report (default: 60)",
+    )
 
 
 if __name__ == "__main__":

@@ -3,6 +3,9 @@
 """Files that are written completely or not at all."""
 
 import os
+from errno import EISDIR
+from pathlib import Path
+from tempfile import TemporaryFile
 
 
 def write_whole(path, parts, unfinished):
@@ -37,6 +40,24 @@ def write_whole(path, parts, unfinished):
         except OSError:
             pass
         raise
+
+
+def check_writable(parameter, path):
+    """Refuse a path that `write_whole` could not write, before work is lost.
+
+    Raises
+    ------
+    OSError
+        If it is a folder, or nothing can be written beside it.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise IsADirectoryError(EISDIR, f"{parameter} is a folder", str(path))
+    try:
+        with TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise unusable(parameter, path, error) from error
 
 
 def unusable(parameter, path, error):

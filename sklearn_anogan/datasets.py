@@ -131,7 +131,7 @@ def load_images(
     if not paths:
         raise FileNotFoundError(
             f"There is no image in {str(folder)!r}: the names of images end with "
-            f"{', '.join(sorted(SUFFIXES))}."
+            f"{', '.join(sorted(SUFFIXES))}. Subfolders are not searched."
         )
     return ImageFiles(paths, height_and_width, color)
 

@@ -6,6 +6,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
+from matplotlib.figure import Figure
 from sklearn.ensemble import IsolationForest
 from sklearn.exceptions import NotFittedError
 
@@ -193,6 +194,13 @@ def test_training(fitted):
         np.testing.assert_array_equal(x, np.arange(1, len(fitted.history_) + 1))
         np.testing.assert_array_equal(y, fitted.history_[:, name])
     assert display.lines_["d_fake"].axes.get_xlabel() == "epoch"
+
+
+def test_training_on_given_axes(fitted):
+    figure = Figure()
+    display = TrainingDisplay(fitted.history_).plot(figure.subplots(1, 3))
+    assert display.figure_ is figure
+    assert not plt.get_fignums()
 
 
 def test_latent_search(fitted, zeros):

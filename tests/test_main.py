@@ -1,4 +1,5 @@
 import csv
+import shutil
 import subprocess
 import sys
 
@@ -9,6 +10,7 @@ from PIL import Image
 import sklearn_anogan.__main__ as command_line
 from sklearn_anogan import AnoGANDetector, PatchDetector, __version__
 from sklearn_anogan.datasets import load_images
+from sklearn_anogan.inspection import _examining
 from sklearn_anogan.persistence import load, save
 
 main = command_line.main
@@ -59,7 +61,7 @@ def test_from_a_folder_to_a_report(folders, tmp_path):
     done = run("fit", folders / "normal", "--output", model, "--size", 8, "--seed", 3)
     assert (done.returncode, done.stdout) == (0, "")
     assert "epochs/s" in done.stderr
-    assert "held-out images" in done.stderr
+    assert "images that were held out" in done.stderr
     assert "Traceback" not in done.stderr
     X = load_images(folders / "normal", 8)
     as_fitted = AnoGANDetector(random_state=3).fit(X)
@@ -81,7 +83,7 @@ def test_from_a_folder_to_a_report(folders, tmp_path):
     labels = [int(row["label"]) for row in rows]
     np.testing.assert_array_equal(labels, as_fitted.predict(new))
     n_marked = labels.count(-1)
-    assert f"{n_marked} of 12 images are marked" in done.stderr
+    assert f"{n_marked} of 12 images marked" in done.stderr
     assert "12/12" in done.stderr  # progress
     names = sorted(path.name for path in (tmp_path / "maps").iterdir())
     assert names == [f"{i:02d}.png" for i in range(12)]
@@ -147,11 +149,14 @@ def test_colours_and_sizes(folders, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("size", ["0", "a", "1x2x3", "8x", "-1"])
-def test_sizes_that_are_none(size, folders, capsys):
-    with pytest.raises(SystemExit) as stopped:
-        main(["fit", str(folders / "normal"), "--output", "model", f"--size={size}"])
-    assert stopped.value.code == 2
-    assert "--size" in capsys.readouterr().err
+def test_sizes_that_are_none(size, folders, model, capsys):
+    fit = ["fit", str(folders / "normal"), "--output", "model"]
+    score = ["score", str(model), str(folders / "new")]
+    for command, option in ((fit, "size"), (fit, "patches"), (score, "n-images")):
+        with pytest.raises(SystemExit) as stopped:
+            main([*command, f"--{option}={size}"])
+        assert stopped.value.code == 2
+        assert f"--{option}: " in capsys.readouterr().err
 
 
 def test_patches_of_large_images(rng, tmp_path, capsys):
@@ -210,7 +215,56 @@ def test_nothing_is_begun_that_cannot_be_written(model, folders, capsys, monkeyp
     ]
     for command in commands:
         assert main(command) == 1
-        assert capsys.readouterr().err.startswith("error: There is no folder")
+        said = capsys.readouterr().err
+        assert said.startswith("error: ")
+        assert said.endswith(f"No such file or directory: {no_folder}\n")
+    a_folder = str(folders)
+    for command in (
+        ["fit", str(folders / "normal"), "--output", a_folder],
+        ["score", str(model), str(folders / "new"), "--csv", a_folder],
+        ["score", str(model), str(folders / "new"), "--report", a_folder],
+    ):
+        assert main(command) == 1
+        assert "is a folder" in capsys.readouterr().err
+
+
+def test_nothing_of_the_user_is_replaced(model, folders, capsys):
+    def contents():
+        return {path: path.read_bytes() for path in folders.rglob("*.*")}
+
+    before, new = contents(), folders / "new"
+    for options in (
+        ["--csv", model],
+        ["--csv", new / "00.png"],
+        ["--report", new / ".." / "new" / "01.png"],
+        ["--csv", folders / "x.csv", "--report", folders / "x.csv"],
+        ["--maps", new],
+    ):
+        assert main(["score", *map(str, [model, new, *options]), "--quiet"]) == 1
+        assert "replace" in capsys.readouterr().err
+    assert contents() == before
+
+
+def test_what_has_been_scored_is_kept(model, folders, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(_examining, "_BLOCK_VALUES", 5 * 64)
+    for path in load_images(folders / "new").paths:
+        shutil.copy(path, tmp_path)
+    noise = np.random.RandomState(0).randint(256, size=(64, 64)).astype(np.uint8)
+    damaged = tmp_path / "99.jpg"
+    Image.fromarray(noise).save(damaged)
+    damaged.write_bytes(damaged.read_bytes()[:-500])  # its header is whole
+    table = tmp_path / "scores.csv"
+    assert main(["score", str(model), str(tmp_path), "--csv", str(table)]) == 1
+    assert "99.jpg cannot be read as an image" in capsys.readouterr().err
+    assert len(read_csv(table)) == 10
+
+
+def test_nobody_reads_the_table(model, folders):
+    command = f"{sys.executable} -m sklearn_anogan score {model} {folders / 'new'}"
+    done = subprocess.run(
+        f"{command} --quiet | true", shell=True, capture_output=True, text=True
+    )
+    assert done.stderr == ""
 
 
 def test_interruption(folders, tmp_path, capsys, monkeypatch):

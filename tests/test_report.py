@@ -1,4 +1,5 @@
 import base64
+import copy
 import io
 import re
 from html.parser import HTMLParser
@@ -12,10 +13,11 @@ from PIL import Image
 from scipy.ndimage import binary_dilation
 from sklearn.ensemble import IsolationForest
 from sklearn.exceptions import NotFittedError
+from sklearn.svm import OneClassSVM
 
 from sklearn_anogan import AnoGANDetector, PatchDetector
 from sklearn_anogan.datasets import load_images, make_retina
-from sklearn_anogan.inspection import _report, report
+from sklearn_anogan.inspection import _examining, _report, report
 from sklearn_anogan.inspection._drawing import fitted_to, in_colors, marked
 
 
@@ -197,10 +199,69 @@ def test_patches_of_images_of_several_sizes(rng, tmp_path):
         np.testing.assert_array_equal(found.scores, detector.score_samples(X[3:6]))
         page = Parsed(tmp_path / "report.html")
         assert page.text["b"][0] == "0"
-        samples = [each for each in page.all("img") if "Generated" in each["alt"]]
-        assert len(samples) == (
-            16 if detector.detector_.__class__ is AnoGANDetector else 0
+        assert not [each for each in page.all("img") if "Generated" in each["alt"]]
+
+
+def test_maps_of_any_sign(rng, tmp_path):
+    """One-class SVMs have positive scores, and so negative maps and thresholds."""
+    X = rng.uniform(size=(60, 24, 24))
+    detector = PatchDetector(
+        OneClassSVM(gamma=1e-3), 8, n_patches=300, random_state=0
+    ).fit(X[:59])
+    assert detector.map_threshold() < 0
+    X[59, 8:16, 8:16] += 20
+    report(detector, X[59:], tmp_path / "report.html")
+    pictures = Parsed(tmp_path / "report.html").pictures()
+    change = abs(pictures["Map of 0"].astype(int) - pictures["Image of 0"]).mean(axis=2)
+    assert change[80:112, 80:112].mean() > 2 * change[:40, :40].mean()
+
+
+def test_what_is_odd_does_not_hide_the_rest(rng, zeros, tmp_path):
+    """A hot pixel does not make other images black; neither do few grey levels."""
+    detector = AnoGANDetector(n_filters=4, max_epochs=2, random_state=0)
+    detector.fit(zeros[:60])
+    hot = np.concatenate([zeros[60:65], np.full((1, 8, 8), 1e6)])
+    report(detector, hot, tmp_path / "report.html")
+    assert Parsed(tmp_path / "report.html").pictures()["Image of 0"].max() > 200
+    few = zeros.astype(np.uint8)
+    with pytest.warns(UserWarning, match="this range is learned"):
+        detector.fit(few[:60])
+    report(detector, few[60:65], tmp_path / "report.html")
+    assert Parsed(tmp_path / "report.html").pictures()["Image of 0"].max() > 200
+
+
+def test_few_images_are_no_held_out_ones(zeros, tmp_path):
+    detector = AnoGANDetector(n_filters=4, max_epochs=2, random_state=0).fit(zeros[:5])
+    with pytest.warns(UserWarning, match="fewer than 8 images"):
+        report(detector, zeros[:5], tmp_path / "report.html")
+    text = " ".join(Parsed(tmp_path / "report.html").text["p"])
+    assert "rest on 5 normal images that the detector has been trained on" in text
+
+
+def test_names_that_are_no_text(ruled, zeros, tmp_path):
+    report(ruled, zeros[:2], tmp_path / "report.html", names=["a\udcff", "b"])
+    bold = Parsed(tmp_path / "report.html").text["b"]
+    assert {*bold[:2]} == {r"a\udcff", "b"}
+
+
+def test_tensors_of_half_the_bits(zeros, tmp_path):
+    X = torch.from_numpy(zeros).bfloat16()
+    for layout in (X, X.flatten(1)):
+        detector = AnoGANDetector(
+            (8, 8), n_filters=4, max_epochs=2, verbose=0, random_state=0
+        ).fit(layout[:60])
+        found = report(detector, layout[60:64], tmp_path / "report.html")
+        np.testing.assert_array_equal(
+            found.scores, detector.score_samples(layout[60:64])
         )
+
+
+def test_no_bar_for_each_block(ruled, zeros, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(_examining, "_BLOCK_VALUES", 64)
+    loud = copy.copy(ruled).set_params(verbose=1)
+    report(loud, zeros[:3], tmp_path / "report.html")
+    assert capsys.readouterr().err == ""
+    assert loud.verbose == 1
 
 
 def test_files_are_named(ruled, zeros, tmp_path):
@@ -219,7 +280,7 @@ def test_files_are_named(ruled, zeros, tmp_path):
 def test_blocks_change_nothing(ruled, zeros, tmp_path, monkeypatch):
     X = damage(zeros[100:120])
     whole = report(ruled, X, tmp_path / "whole.html", n_images=9)
-    monkeypatch.setattr(_report, "_BLOCK_VALUES", 3 * 64)
+    monkeypatch.setattr(_examining, "_BLOCK_VALUES", 3 * 64)
     pieces = report(ruled, X, tmp_path / "pieces.html", n_images=9)
     for name in whole:
         np.testing.assert_array_equal(whole[name], pieces[name])
@@ -250,7 +311,16 @@ def test_what_cannot_be_reported(ruled, zeros, tmp_path):
         report(other, zeros[:5], path)
     assert not path.exists()
     with pytest.raises(FileNotFoundError, match="path cannot be used"):
-        report(ruled, zeros[:5], tmp_path / "none" / "report.html")
+        report(ruled, None, tmp_path / "none" / "report.html")  # before X is read
+    with pytest.raises(IsADirectoryError, match="path is a folder"):
+        report(ruled, None, tmp_path)
+    forest = PatchDetector(IsolationForest(random_state=0)).fit(zeros[:60, 0])
+    with pytest.raises(TypeError, match="PatchDetector has no maps"):
+        report(forest, zeros[:5, 0], path)
+    X = zeros[:70].copy()
+    X[66, 0, 0] = np.nan
+    with pytest.raises(ValueError, match=r"images 64 to 69 of X: .*sample 2"):
+        report(ruled, X, path)
     path.write_text("before")
     with pytest.raises(ValueError, match="NaN"):
         report(ruled, np.full((2, 8, 8), np.nan), path)
@@ -264,10 +334,11 @@ def test_pictures_are_fitted():
     np.testing.assert_array_equal(large[::4, ::4], small)
     wide = np.zeros((5, 50), bool)
     wide[4, 49] = True
-    merged = fitted_to(wide, 12, 20)
+    merged = fitted_to(wide, 12, 20, merge=np.any)
     assert merged.shape == (2, 17)
     assert merged.sum() == 1
     assert merged[1, 16]
+    assert fitted_to(wide, 12, 20)[1, 16] == pytest.approx(4 / 9)
     colors = np.full((50, 30, 3), 7, np.uint8)
     assert (fitted_to(colors, 12, 20) == 7).all()
     assert fitted_to(colors, 12, 50) is colors

@@ -16,14 +16,21 @@ CELL = 1.3
 _CONTOUR = (0, 255, 255)
 
 
+def to_array(values: Any) -> NDArray[Any]:
+    """Convert anything array-like, tensors of any device and type among it."""
+    if isinstance(values, torch.Tensor):
+        values = values.detach().cpu()
+        values = values.float() if values.dtype == torch.bfloat16 else values
+    return np.asarray(values)
+
+
 def to_pictures(X: Any) -> list[NDArray[Any]]:
     """Convert images to a list of arrays (h, w) or (h, w, channels)."""
     pictures = []
     for image in X:
         if isinstance(image, torch.Tensor):
-            image = image.detach().cpu()
-            image = (image.movedim(0, -1) if image.ndim == 3 else image).numpy()
-        image = np.asarray(image)
+            image = image.movedim(0, -1) if image.ndim == 3 else image
+        image = to_array(image)
         if image.ndim not in (2, 3):
             raise ValueError(
                 f"Cannot draw images of the shape {image.shape}: they must be (height, "
@@ -69,18 +76,20 @@ def axes_grid(n_rows, n_columns, picture):
     )
 
 
-def fitted_to(picture, least, most):
+def fitted_to(picture, least, most, merge=np.mean):
     """Repeat or merge pixels, so that the longer side has `least` to `most` pixels.
 
     Parameters
     ----------
     picture : array (height, width, ...)
+    least, most : int
+        `most` is at least twice `least`.
+    merge : callable
+        What becomes of the pixels that are merged.
 
     Returns
     -------
     picture : array (height, width, ...)
-        Merged pixels have the mean of the values, in floating point; of bool, whether
-        any is True.
     """
     side = max(picture.shape[:2])
     if (times := least // side) > 1:
@@ -92,12 +101,13 @@ def fitted_to(picture, least, most):
     blocks = np.pad(picture, margins, mode="edge")
     height, width = (length // factor for length in blocks.shape[:2])
     blocks = blocks.reshape(height, factor, width, factor, *picture.shape[2:])
-    return blocks.any((1, 3)) if picture.dtype == bool else blocks.mean((1, 3))
+    return merge(blocks, axis=(1, 3))
 
 
 def in_colors(picture, low, high):
     """The picture as uint8 (height, width, 3); other than 3 or 4 channels are grey."""
-    picture = np.clip((np.asarray(picture, float) - low) / (high - low), 0, 1)
+    picture = np.asarray(picture, np.float32)
+    picture = np.clip((picture - low) / max(high - low, 1e-30), 0, 1)
     if picture.ndim == 3 and picture.shape[2] not in (3, 4):
         picture = picture.mean(axis=2)
     if picture.ndim == 2:
@@ -122,6 +132,7 @@ def marked(colors, heat, mask):
     from matplotlib import colormaps
 
     opacity = 0.65 * heat[..., np.newaxis]
-    mixed = (1 - opacity) * colors + opacity * 255 * colormaps["inferno"](heat)[..., :3]
+    of_map = colormaps["inferno"](heat, bytes=True)[..., :3]
+    mixed = (1 - opacity) * colors + opacity * of_map
     mixed[binary_dilation(mask, np.ones((3, 3))) & ~mask] = _CONTOUR
     return np.rint(mixed).astype(np.uint8)

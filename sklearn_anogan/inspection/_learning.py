@@ -100,8 +100,13 @@ class TrainingDisplay:
         check_is_fitted(detector)
         return cls(detector.history_).plot()
 
-    def plot(self) -> Self:
+    def plot(self, axes: Sequence[Axes] | None = None) -> Self:
         """Draw the figure.
+
+        Parameters
+        ----------
+        axes : sequence of 3 matplotlib Axes, default=None
+            Axes to draw in. None makes a new figure.
 
         Returns
         -------
@@ -119,11 +124,12 @@ class TrainingDisplay:
         ['loss', 'probability of being real', 'diversity of generated images']
         """
         check_matplotlib_support(f"{type(self).__name__}.plot")
-        import matplotlib.pyplot as plt
+        if axes is None:
+            import matplotlib.pyplot as plt
 
-        self.figure_, self.axes_ = plt.subplots(
-            1, 3, figsize=(11, 3), layout="constrained"
-        )
+            _, axes = plt.subplots(1, 3, figsize=(11, 3), layout="constrained")
+        self.axes_ = np.asarray(axes)
+        self.figure_ = self.axes_[0].figure
         epochs = np.arange(1, len(self.history) + 1)
         self.lines_ = {}
         for ax, (title, names) in zip(self.axes_, self._PANELS, strict=True):

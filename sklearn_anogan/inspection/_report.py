@@ -7,11 +7,9 @@ from __future__ import annotations
 import base64
 import io
 import platform
-from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime
 from html import escape
-from importlib.metadata import version
 from numbers import Integral
 from os import PathLike
 from pathlib import Path
@@ -19,33 +17,46 @@ from typing import TYPE_CHECKING
 from uuid import uuid4
 
 import numpy as np
+import sklearn
+import skorch
+import torch
 from sklearn.utils import Bunch, check_scalar
 from sklearn.utils._optional_dependencies import check_matplotlib_support
-from sklearn.utils.validation import check_is_fitted
 
-from .._files import unusable, write_whole
+from .. import __version__
+from .._files import check_writable, unusable, write_whole
 from .._types import ImagesLike
 from ._anomalies import ScoreHistogramDisplay
-from ._drawing import fitted_to, in_colors, marked, shared_limits, to_pictures
+from ._drawing import (
+    fitted_to,
+    in_colors,
+    marked,
+    shared_limits,
+    to_array,
+    to_pictures,
+)
+from ._examining import (
+    Heat,
+    check_has_maps,
+    examine,
+    has_rows,
+    n_samples_of,
+    names_of,
+)
 from ._learning import TrainingDisplay
 
 if TYPE_CHECKING:
     from .._detector import AnoGANDetector
     from .._patches import PatchDetector
 
-#: Values of images that are looked at together, and images at most.
-_BLOCK_VALUES, _BLOCK = 2**23, 64
-
 #: Pixels along the longer side of an image in a report, at least and at most.
-_LEAST_SIDE, _MOST_SIDE = 192, 384
+_LEAST_SIDE, _MOST_SIDE = 192, 512
 
 #: Rows of the table of all images, generated images, and features named for a row.
 _MOST_ROWS, _N_SAMPLES, _N_FEATURES = 1000, 16, 3
 
-#: Shares of the map's threshold at which colours of a map begin and end.
-_COLD, _HOT = 0.5, 10.0
-
-_PACKAGES = ("sklearn-anogan", "scikit-learn", "torch", "skorch", "numpy")
+#: Images of uint8 with a lower maximum use few of the 256 levels.
+_FEW_LEVELS = 64
 
 
 def report(
@@ -71,12 +82,11 @@ def report(
 
     X : array-like, tensor or list of n images, or of n rows
         In any layout that `detector` takes, for example of
-        :func:`~sklearn_anogan.datasets.load_images`. Read block by block, and each
-        image is searched once.
+        :func:`~sklearn_anogan.datasets.load_images`. Read block by block.
 
     path : str or path
-        Of the file to write. A file that is there already is replaced once the new one
-        is complete.
+        File to write. A file that is there already is replaced once the new one is
+        complete.
 
     n_images : int, default=60
         Number of images to show, at least 1.
@@ -98,7 +108,7 @@ def report(
     Raises
     ------
     TypeError
-        If the detector has no maps.
+        If the detector has no maps. Of a pipeline or a search, pass the detector.
     ValueError
         If X cannot be scored, if there are not n `names`, or if a parameter that scores
         or p-values depend on has been set since `fit`.
@@ -113,9 +123,10 @@ def report(
 
     Notes
     -----
-    Contours surround what lies above ``detector.map_threshold()``. Of the pixels of
-    normal images, 1 % lies above. Maps are red to yellow; yellow is ten times the
-    threshold or more. Large images are shrunk to 384 pixels.
+    Contours surround what lies above ``detector.map_threshold()``, as at most 1 % of
+    the pixels of held-out images do. Colours tell how far a map lies above the median
+    of these pixels: they begin at half of the threshold's distance and end at ten times
+    as much. Images of more than 512 pixels along a side are shrunk.
 
     Examples
     --------
@@ -138,6 +149,7 @@ def report(
     check_matplotlib_support("report")
     check_has_maps(detector)
     check_scalar(n_images, "n_images", Integral, min_val=1)
+    check_writable("path", path)
     n = n_samples_of(X)
     names = names_of(X) if names is None else [str(name) for name in names]
     if len(names) != n:
@@ -145,48 +157,6 @@ def report(
     found, cards = gather(detector, examine(detector, X), n_images)
     write_report(detector, found, cards, names, path, title)
     return found
-
-
-def check_has_maps(detector):
-    """Refuse what has no maps, or has not been fitted."""
-    if not hasattr(detector, "explain"):
-        raise TypeError(
-            f"A {type(detector).__name__} has no maps. Use an AnoGANDetector, or a "
-            "PatchDetector of any detector."
-        )
-    check_is_fitted(detector)
-
-
-def examine(detector, X):
-    """Search the images of X, block by block.
-
-    Parameters
-    ----------
-    detector : AnoGANDetector or PatchDetector
-    X : array-like, tensor or list
-
-    Yields
-    ------
-    found : Bunch
-        ``index``: numbers of the images. ``pictures``: arrays (height, width[,
-        channels]); of rows, (n_features,). ``scores``, ``p_values`` and ``maps`` as
-        `explain` answers.
-    """
-    one = _part(X, 0, 1)
-    # Both warn, or refuse, as they would for all images.
-    detector.predict(one)
-    detector.p_values(one)
-    size = _block_size(one)
-    for begin in range(0, n_samples_of(X), size):
-        block = _part(X, begin, begin + size)
-        found = detector.explain(block)
-        yield Bunch(
-            index=np.arange(begin, begin + len(found.scores)),
-            pictures=_pictures(block, getattr(detector, "image_shape_", None)),
-            scores=found.scores,
-            p_values=found.p_values,
-            maps=[np.asarray(each) for each in found.maps],
-        )
 
 
 def gather(detector, blocks, n_shown):
@@ -204,134 +174,82 @@ def gather(detector, blocks, n_shown):
     found : Bunch
         ``scores``, ``p_values`` and ``labels``, ndarrays of shape (n,).
     cards : list of `n_shown` Bunch
-        The number of an image, score, p-value, and what is shown of the image.
+        The number of an image, score, p-value, label, and what is shown of the image.
     """
-    threshold = None if _has_rows(detector) else detector.map_threshold()
-    scores, p_values, cards = [], [], []
-    for found in blocks:
-        scores.append(found.scores)
-        p_values.append(found.p_values)
-        if not n_shown:
-            continue
-        cards += [
-            Bunch(number=i, score=score, p=p, **_shown(picture, one, threshold))
-            for i, score, p, picture, one in zip(
-                found.index,
-                found.scores,
-                found.p_values,
-                found.pictures,
-                found.maps,
-                strict=True,
+    heat = None if has_rows(detector) else Heat(detector)
+    numbers, cards = [], []
+    for block in blocks:
+        numbers.append([block.scores, block.p_values, block.labels])
+        if n_shown:
+            of_each = (
+                *(block.index, block.scores, block.p_values, block.labels),
+                *(block.pictures, block.maps),
             )
-        ]
+            cards += [
+                Bunch(
+                    number=i,
+                    score=score,
+                    p=p,
+                    is_marked=label == -1,
+                    **_shown(picture, one, heat),
+                )
+                for i, score, p, label, picture, one in zip(*of_each, strict=True)
+            ]
         cards = sorted(cards, key=lambda card: (card.p, card.score))[:n_shown]
-    found = Bunch(scores=np.concatenate(scores), p_values=np.concatenate(p_values))
-    found["labels"] = np.where(found.scores < detector.offset_, -1, 1)
-    return found, cards
+    names = "scores", "p_values", "labels"
+    columns = map(np.concatenate, zip(*numbers, strict=True))
+    return Bunch(**dict(zip(names, columns, strict=True))), cards
 
 
 def write_report(detector, found, cards, names, path, title):
     """Write what `gather` has collected; whole, or not at all."""
     path = Path(path)
-    text = _page(detector, found, names, cards, title)
-    unfinished = path.with_name(f"{path.name}.{uuid4().hex}.unfinished")
+    # Names of files may hold what is no text.
+    text = _page(detector, found, names, cards, str(title))
+    content = text.encode("utf-8", errors="backslashreplace")
     try:
-        write_whole(path, [text.encode("utf-8")], unfinished)
+        write_whole(path, [content], path.with_name(f"{uuid4().hex}.unfinished"))
     except OSError as error:
         raise unusable("path", path, error) from error
 
 
-def heat_and_mask(one, threshold):
-    """How hot the places of a map are, in [0, 1], and which ones are marked."""
-    relative = np.log(np.maximum(one / threshold, _COLD) / _COLD)
-    heat = np.minimum(relative / np.log(_HOT / _COLD), 1)
-    return heat, one > threshold
-
-
-def n_samples_of(X):
-    """Number of images in X."""
-    return X.shape[0] if hasattr(X, "shape") else len(X)
-
-
-def names_of(X):
-    """Names of the images: of files or of a data frame's index, or numbers."""
-    if hasattr(X, "paths"):
-        return [
-            path.name if page is None else f"{path.name}, page {page}"
-            for path, page in pages_of(X.paths)
-        ]
-    if hasattr(X, "iloc"):
-        return [str(label) for label in X.index]
-    return [str(i) for i in range(n_samples_of(X))]
-
-
-def pages_of(paths):
-    """Path and page of each image; no page where a file has a single one."""
-    times = Counter(paths)
-    seen: Counter[Path] = Counter()
-    found = []
-    for path in paths:
-        found.append((path, seen[path] if times[path] > 1 else None))
-        seen[path] += 1
-    return found
-
-
-def _part(X, begin, end):
-    return X.iloc[begin:end] if hasattr(X, "iloc") else X[begin:end]
-
-
-def _block_size(one):
-    first = one.iloc[0] if hasattr(one, "iloc") else one[0]
-    return max(1, min(_BLOCK, _BLOCK_VALUES // max(1, int(np.prod(np.shape(first))))))
-
-
-def _pictures(block, image_shape):
-    """Images of a block as arrays; flattened ones in their shape, rows as they are."""
-    if hasattr(block, "iloc") or np.ndim(block[0]) == 1:
-        rows = np.asarray(block)
-        if rows.dtype == object:  # a series of images
-            return to_pictures(rows)
-        return list(rows.reshape(len(rows), *(image_shape or rows.shape[1:])))
-    return to_pictures(block)
-
-
-def _has_rows(detector):
-    """Whether the detector was fitted to rows of numbers."""
-    shape = getattr(detector, "image_shape_", None)
-    return not hasattr(detector, "n_channels_") if shape is None else len(shape) == 1
-
-
-def _shown(picture, one, threshold):
+def _shown(picture, one, heat):
     """What a report keeps of an image: pixels, heat of the map, what is marked."""
-    if threshold is None:
+    if heat is None:
         return {"deviations": one}
-    heat, mask = heat_and_mask(one, threshold)
+    colors, mask = heat.of(one)
     size = _LEAST_SIDE, _MOST_SIDE
+    small = fitted_to(picture, *size)
     return {
-        "picture": fitted_to(picture, *size),
-        "limits": shared_limits([picture]),
-        "heat": fitted_to(heat, *size),
-        "mask": fitted_to(mask, *size),
+        "picture": small if small.dtype == np.uint8 else small.astype(np.float32),
+        "limits": _limits(picture),
+        "heat": fitted_to(colors, *size, merge=np.max),
+        "mask": fitted_to(mask, *size, merge=np.any),
     }
+
+
+def _limits(picture):
+    """What is drawn black and white; 0 and 255 if the picture uses these levels."""
+    if picture.dtype == np.uint8 and picture.max() < _FEW_LEVELS:
+        return float(picture.min()), float(picture.max())
+    return shared_limits([picture])
 
 
 def _page(detector, found, names, cards, title):
     """The text of the whole file."""
-    n, n_marked = len(found.scores), int((found.labels == -1).sum())
-    what = "rows" if _has_rows(detector) else "images"
-    known = detector.calibration_
-    usual = f"groups of normal {what}" if known.has_groups else f"normal {what}"
-    lead = (
-        f"<p class=lead><strong>{n_marked} of {n} {what}</strong> are marked as "
-        f"anomalous. The threshold and the p-values rest on {known.n_groups} {usual} "
-        "that the detector has not been trained on.</p>"
+    what = "rows" if has_rows(detector) else "images"
+    # One odd image does not make all others black.
+    limits = np.median([card.get("limits", (0, 1)) for card in cards], axis=0)
+    shown = (
+        _rows(cards, names, detector)
+        if what == "rows"
+        else (_images(cards, names, limits))
     )
-    shown = (_rows if what == "rows" else _images)(cards, names, found, detector)
     sections = {
         f"The most abnormal {what}": _HOW_TO_READ[what] + shown,
-        "Scores": _histogram(found, detector),
+        "Scores": _histogram(found, detector, what),
         f"All {what}": _table(found, names),
-        "What was learned": _learned(detector),
+        "What was learned": _learned(detector, limits, what),
         "Parameters and versions": _parameters(detector),
     }
     body = "\n".join(
@@ -345,17 +263,30 @@ def _page(detector, found, names, cards, title):
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<title>{title}</title>\n<style>{_STYLE}</style></head>\n<body>\n"
         f"<header><h1>{title}</h1>\n<p class=date>{type(detector).__name__}, {date}"
-        f"</p>\n{lead}</header>\n{body}\n</body></html>\n"
+        f"</p>\n{_lead(detector, found, what)}</header>\n{body}\n</body></html>\n"
     )
 
 
-def _images(cards, names, found, detector):
+def _lead(detector, found, what):
+    """How many are marked, and what the threshold rests on."""
+    n, n_marked = len(found.scores), int((found.labels == -1).sum())
+    known = detector.calibration_
+    of_groups = "groups of " if known.has_groups else ""
+    is_by_them = detector.contamination == "auto"
+    what_rests = "The threshold and the p-values" if is_by_them else "The p-values"
+    unseen = "not been" if known.is_held_out else "been"
+    return (
+        f"<p class=lead><strong>{n_marked} of {n} {what}</strong> marked as anomalous. "
+        f"{what_rests} rest on {known.n_groups} {of_groups}normal "
+        f"{what} that the detector has {unseen} trained on.</p>"
+    )
+
+
+def _images(cards, names, limits):
     """Each image beside its map."""
-    limits = [card.limits for card in cards]
-    low, high = min(low for low, _ in limits), max(high for _, high in limits)
     parts = []
     for card in cards:
-        colors = in_colors(card.picture, low, high)
+        colors = in_colors(card.picture, *limits)
         name = escape(names[card.number])
         pair = "".join(
             f'<img src="{_picture_data(each)}" alt="{what} of {name}">'
@@ -364,14 +295,11 @@ def _images(cards, names, found, detector):
                 ("Map", marked(colors, card.heat, card.mask)),
             )
         )
-        parts.append(
-            f"<figure{_mark(found, card)}><div class=pair>{pair}</div><figcaption>"
-            f"<b>{name}</b> {_numbers(card)}</figcaption></figure>"
-        )
+        parts.append(_card(card, name, f"<div class=pair>{pair}</div>"))
     return f"<div class=grid>{''.join(parts)}</div>"
 
 
-def _rows(cards, names, found, detector):
+def _rows(cards, names, detector):
     """Each row with the features that deviate most."""
     features = getattr(detector, "feature_names_in_", None)
     parts = []
@@ -382,31 +310,28 @@ def _rows(cards, names, found, detector):
             f"({card.deviations[i]:.3g})"
             for i in largest
         )
-        parts.append(
-            f"<figure{_mark(found, card)}><figcaption><b>"
-            f"{escape(names[card.number])}</b> {_numbers(card)}<br>{deviations}"
-            "</figcaption></figure>"
-        )
+        parts.append(_card(card, escape(names[card.number]), below=deviations))
     return f"<div class=grid>{''.join(parts)}</div>"
 
 
-def _mark(found, card):
-    return " class=marked" if found.labels[card.number] == -1 else ""
+def _card(card, name, above="", below=""):
+    mark, text = (" class=marked", "marked, ") if card.is_marked else ("", "")
+    return (
+        f"<figure{mark}>{above}<figcaption><b>{name}</b> {text}p = {card.p:.3g}, score "
+        f"{card.score:.3g}{below and '<br>'}{below}</figcaption></figure>"
+    )
 
 
-def _numbers(card):
-    return f"p = {card.p:.3g}, score {card.score:.3g}"
-
-
-def _histogram(found, detector):
+def _histogram(found, detector, what):
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7, 3), layout="constrained")
     display = ScoreHistogramDisplay(found.scores, threshold=detector.offset_)
-    display.plot(figure.subplots())
+    display.plot(figure.subplots()).ax_.set_ylabel(what)
     return (
         "<p>The lower the score, the more abnormal. What lies left of the threshold, "
-        f"{detector.offset_:.4g}, is marked.</p>\n{_figure(figure, 'Histogram')}"
+        f"{detector.offset_:.4g}, is marked.</p>\n"
+        f"{_figure(figure, 'Histogram of scores')}"
     )
 
 
@@ -415,54 +340,52 @@ def _table(found, names):
     lines = [
         f"<tr{' class=marked' if found.labels[i] == -1 else ''}>"
         f"<td>{escape(names[i])}</td><td>{found.p_values[i]:.3g}</td>"
-        f"<td>{found.scores[i]:.4g}</td></tr>"
+        f"<td>{found.scores[i]:.4g}</td>"
+        f"<td>{'marked' if found.labels[i] == -1 else ''}</td></tr>"
         for i in order[:_MOST_ROWS]
     ]
     left_out = len(order) - len(lines)
     note = f"<p>{left_out} less abnormal ones are left out.</p>" if left_out else ""
     return (
         f"<details><summary>By p-value ({len(order)})</summary>\n<div class=scroll>"
-        "<table><tr><th>name</th><th>p-value</th><th>score</th></tr>\n"
+        "<table><tr><th>name</th><th>p-value</th><th>score</th><th></th></tr>\n"
         f"{''.join(lines)}</table></div>{note}</details>"
     )
 
 
-def _learned(detector):
-    """Generated images and the course of the training, of the detector inside."""
-    inner = getattr(detector, "detector_", detector)
-    history = getattr(inner, "history_", None)
-    if not hasattr(inner, "sample"):
-        return ""
+def _learned(detector, limits, what):
+    """Generated images and the course of the training."""
+    if not hasattr(detector, "sample"):
+        return ""  # a PatchDetector, whose maps come from no generator
     parts = []
-    if not _has_rows(inner):
-        images = inner.sample(_N_SAMPLES, random_state=0)
-        pictures = _pictures(images, inner.image_shape_)
-        limits = shared_limits(pictures)
+    if what == "images":
+        images = detector.sample(_N_SAMPLES, random_state=0)
+        if images.ndim == 2:  # flattened
+            images = to_array(images).reshape(len(images), *detector.image_shape_)
         drawn = "".join(
             f'<img src="{_picture_data(in_colors(_sized(each), *limits))}" '
-            'alt="Generated image">'
-            for each in pictures
+            f'alt="Generated image {number}">'
+            for number, each in enumerate(to_pictures(images), 1)
         )
         parts.append(
             "<p>Images that the generator draws. They should look like the normal "
             f"images, and be as diverse.</p><div class=samples>{drawn}</div>"
         )
-    if history:
-        diversity = history[-1]["diversity"]
-        parts.append(
-            f"<p>Diversity of what the generator draws: <b>{diversity:.2f}</b>. 1 is "
-            "as diverse as the training images, 0 is always the same.</p>"
-        )
-        parts.append(_training(history))
+    diversity = detector.history_[-1]["diversity"]
+    parts.append(
+        f"<p>Diversity of what the generator draws: <b>{diversity:.2f}</b>. 1 is as "
+        f"diverse as the {what} of the training, 0 is always the same.</p>"
+    )
+    parts.append(_training(detector.history_))
     return "\n".join(parts)
 
 
 def _training(history):
-    import matplotlib.pyplot as plt
+    from matplotlib.figure import Figure
 
-    display = TrainingDisplay(history).plot()
-    plt.close(display.figure_)
-    return _figure(display.figure_, "Course of the training")
+    figure = Figure(figsize=(11, 3), layout="constrained")
+    TrainingDisplay(history).plot(figure.subplots(1, 3))
+    return f"<div class=wide>{_figure(figure, 'Course of the training')}</div>"
 
 
 def _sized(picture):
@@ -470,18 +393,22 @@ def _sized(picture):
 
 
 def _parameters(detector):
-    inner = {}
-    for name, value in detector.get_params().items():
-        inner[name] = value if np.isscalar(value) or value is None else repr(value)
     lines = "".join(
         f"<tr><td>{escape(name)}</td><td>{escape(str(value))}</td></tr>"
-        for name, value in inner.items()
+        for name, value in detector.get_params().items()
     )
-    versions = ", ".join(f"{name} {version(name)}" for name in _PACKAGES)
+    versions = {
+        "Python": platform.python_version(),
+        "sklearn-anogan": __version__,
+        "scikit-learn": sklearn.__version__,
+        "torch": torch.__version__,
+        "skorch": skorch.__version__,
+        "numpy": np.__version__,
+    }
     return (
         "<details><summary>Parameters</summary><div class=scroll><table>"
         f"{lines}</table></div></details>"
-        f"<p>Python {platform.python_version()}, {versions}</p>"
+        f"<p>{', '.join(f'{name} {each}' for name, each in versions.items())}</p>"
     )
 
 
@@ -508,16 +435,17 @@ def _figure(figure, name):
 
 _HOW_TO_READ = {
     "images": (
-        "<p>The most abnormal come first; marked ones have a red frame. On the right, "
-        "colours tell how far a place deviates from what is usual there: dark where it "
-        "begins to, yellow at ten times the threshold. A line surrounds what lies "
-        "above the threshold, as 1 % of the pixels of normal images do. The p-value is "
-        "the share of normal images that look at least as abnormal.</p>\n"
+        "<p>The most abnormal come first. The p-value is the share of normal images "
+        "that look at least as abnormal. A red frame marks images whose score is below "
+        "the threshold, see the histogram. On the right, colours show where an image "
+        "deviates: the brighter, the more. A line surrounds what lies above the "
+        "threshold of the maps, as at most 1 % of the pixels of normal images do.</p>\n"
     ),
     "rows": (
-        "<p>The most abnormal come first; marked ones have a red frame. The features "
-        "that deviate most are named, with their deviation. The p-value is the share "
-        "of normal rows that look at least as abnormal.</p>\n"
+        "<p>The most abnormal come first. The p-value is the share of normal rows that "
+        "look at least as abnormal. A red frame marks rows whose score is below the "
+        "threshold, see the histogram. Named are the features that differ most from "
+        "the nearest generated row, relative to what is usual, and by how much.</p>\n"
     ),
 }
 
@@ -536,10 +464,12 @@ p { max-width: 75ch; }
 figure { margin: 0; padding: 8px; border: 2px solid #ddd; border-radius: 6px; }
 .marked { border-color: #c00; }
 .pair { display: grid; grid-template-columns: 1fr 1fr; gap: 6px; }
-.pair img { width: 100%; }
+.pair img { width: 100%; max-height: 70vh; object-fit: contain; }
 figcaption { font-size: .9em; margin-top: 4px; }
 img { display: block; image-rendering: pixelated; }
+.wide { overflow-x: auto; }
 .plot { max-width: 100%; height: auto; image-rendering: auto; }
+.wide .plot { max-width: none; width: 1100px; }
 .samples { display: grid; gap: 4px;
   grid-template-columns: repeat(auto-fill, minmax(min(20%, 96px), 1fr)); }
 .samples img { width: 100%; }
