@@ -312,23 +312,6 @@ def found(rows):
     return markdown(["`predict`", *names], lines)
 
 
-def seconds(rows):
-    """Times of a fit and of scoring an image."""
-    ours = rows[(rows.detector == OURS) & (rows.change == "")]
-    lines = {}
-    for title, (dataset, n_test) in {
-        "90 of 8x8 pixels": ("digits", 899),
-        "6000 of 28x28": ("mnist", 2000),
-        "761 of 64x64": ("magnetic_tile_64", 583),
-    }.items():
-        times = ours[ours.dataset == dataset][["fit", "score"]].mean()
-        lines[title] = [f"{times.fit:.0f}", f"{1000 * times.score / n_test:.0f}"]
-    head, line, *_ = last_table("localization_bottle")
-    times = (float(line[head.index(x)]) for x in ("fit [s]", "score [ms/image]"))
-    lines["194 of 128x128, in colour"] = [f"{each:.0f}" for each in times]
-    return markdown(["images", "fit [s]", "score [ms an image]"], lines)
-
-
 def markdown(head, lines):
     """A table; a name that is a tuple stands for its first part."""
     named = [
@@ -353,7 +336,10 @@ TABLES = {dataset: by_task(dataset) for dataset in TITLES} | {
     "speed": speed,
     "parts": parts,
     "found": found,
-    "seconds": seconds,
+    "seconds": printed(
+        "training_time",
+        without=["share of training", "ms a step", "of matrix products"],
+    ),
     "thresholds": printed(*THRESHOLDS, without=["seconds"]),
     "training": printed(
         "training_mnist",

@@ -1,4 +1,4 @@
-"""The time of a default `fit`, of images of several sizes and of rows.
+"""The time of a default `fit` and of scoring, of images of several sizes and of rows.
 
     python benchmarks/training_time.py
 
@@ -34,6 +34,8 @@ SHAPES = {
     "3000 rows of 20 numbers": ((3000, 20), 3),
 }
 
+_N_SCORED = 200
+
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
@@ -42,15 +44,17 @@ def main():
     warnings.simplefilter("ignore", ConvergenceWarning)
     print(f"{describe_versions()}, {torch.get_num_threads()} threads\n")
     AnoGANDetector(max_epochs=1, n_filters=4).fit(load_digits().images[:50])  # warm up
-    print("| images | fit [s] | share of training | ms a step | of matrix products |")
-    print("|---|---|---|---|---|")
+    print(
+        "| images | fit [s] | score [ms an image] | share of training | ms a step | "
+        "of matrix products |\n|---|---|---|---|---|---|"
+    )
     for name in sets:
         shape, n_fits = SHAPES[name]
         fits = [time_fit(make_images(shape)) for _ in range(n_fits)]
-        seconds, training, step, rate = np.median(fits, axis=0)
+        seconds, score, training, step, rate = np.median(fits, axis=0)
         print(
-            f"| {name} | {seconds:.1f} | {training / seconds:.0%} | "
-            f"{1000 * step:.1f} | {rate:.0%} |",
+            f"| {name} | {seconds:.1f} | {1000 * score:.1f} | "
+            f"{training / seconds:.0%} | {1000 * step:.1f} | {rate:.0%} |",
             flush=True,
         )
 
@@ -68,18 +72,23 @@ def make_images(shape):
 
 
 def time_fit(X):
-    """Seconds of a fit, its training and a step; the rate of the step."""
+    """Seconds of a fit, a score, the training and a step; the rate of the step."""
+    detector = AnoGANDetector(random_state=0)
     with timed(NeuralNet, "fit_loop") as loops, timed(GANNet, "train_step") as steps:
         begun = time.perf_counter()
-        AnoGANDetector(random_state=0).fit(X)
+        detector.fit(X)
         seconds = time.perf_counter() - begun
+    X = np.resize(X, (_N_SCORED, *X.shape[1:]))
+    begun = time.perf_counter()
+    detector.score_samples(X)
+    score = (time.perf_counter() - begun) / len(X)
     step = np.median([own for own, _ in steps])
     with FlopCounterMode(display=False) as counter:
         GANNet.train_step(*steps[-1][1])  # one more, after the time was taken
     A = torch.randn(1024, 1024)
     product_rate = 2 * len(A) ** 3 / median_seconds(lambda: A @ A)
     rate = counter.get_total_flops() / step / product_rate
-    return seconds, sum(own for own, _ in loops), step, rate
+    return seconds, score, sum(own for own, _ in loops), step, rate
 
 
 @contextmanager
