@@ -487,8 +487,9 @@ class PatchDetector(ImageDetectorMixin, MetaEstimatorMixin, BaseEstimator):
         """The score of an image with this map."""
         if self.aggregation == "mean":
             return -float(np.mean(one, dtype=np.float64))
-        level = 1.0 if self.aggregation == "max" else self.aggregation
-        return -float(np.quantile(one, level, method="higher"))
+        if self.aggregation == "max":
+            return -float(np.max(one))
+        return -float(np.quantile(one, self.aggregation, method="higher"))
 
     def _maps(self, images, index):
         """Yield the images' numbers with their maps, one image after the other."""
