@@ -15,9 +15,10 @@ import torch
 from quality import describe_versions
 from torch.nn.functional import softplus
 
-from sklearn_anogan._images import TrainingImages, ValueRange, check_images
+from sklearn_anogan._images import TrainingImages, check_images
 from sklearn_anogan._networks import Discriminator, Generator
 from sklearn_anogan._training import TrainingSettings, train_gan
+from sklearn_anogan._value_range import ValueRange
 
 BATCH_SIZE, LATENT_DIM, LR, EMA_DECAY = 16, 64, 1.6e-3, 0.998
 

@@ -24,9 +24,10 @@ from torch import nn
 from torch.nn.functional import pad, relu, softplus
 from training import FIGURES, compare
 
-from sklearn_anogan._images import TrainingImages, ValueRange, check_images
+from sklearn_anogan._images import TrainingImages, check_images
 from sklearn_anogan._networks import Discriminator, Generator
 from sklearn_anogan._training import ADVERSARIAL_LOSSES, TrainingSettings, train_gan
+from sklearn_anogan._value_range import ValueRange
 
 #: (file, class, most training images)
 SETS = {

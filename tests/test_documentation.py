@@ -3,6 +3,7 @@
 The user guide's snippets are doctests of their own.
 """
 
+import ast
 import importlib
 import re
 import shutil
@@ -86,6 +87,20 @@ def test_tables_are_those_of_the_results():
     command = [sys.executable, ROOT / "benchmarks" / "tables.py", "--check"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "benchmarks").glob("*.py")), ids=lambda path: path.stem
+)
+def test_benchmarks_import_what_there_is(path):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module.startswith(
+            "sklearn_anogan"
+        ):
+            module = importlib.import_module(node.module)
+            for alias in node.names:
+                if not hasattr(module, alias.name):
+                    importlib.import_module(f"{node.module}.{alias.name}")
 
 
 class Page(HTMLParser):
