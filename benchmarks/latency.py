@@ -30,6 +30,7 @@ from sklearn.metrics import roc_auc_score
 from torch.utils.flop_counter import FlopCounterMode
 
 from sklearn_anogan import AnoGANDetector
+from sklearn_anogan._images import resized
 from sklearn_anogan._search import Searchers, SearchSettings
 from sklearn_anogan._search._descent import Searches, learning_rates, step
 
@@ -174,8 +175,9 @@ def n_passes(detector):
 
 
 def scaled(model, X):
-    """Images as the networks want them."""
-    return model.value_range.to_network(torch.from_numpy(X)[:, None].double(), "cpu")
+    """Images as the networks want them, shrunk where they are large."""
+    x = model.value_range.to_network(torch.from_numpy(X)[:, None].double(), "cpu")
+    return resized(x, model.network_shape)
 
 
 def batch_of(model, X):

@@ -170,7 +170,7 @@ def draw(path, n, seconds, memory):
 def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument(
-        "--n-images", type=int, nargs="+", default=[100, 1000, 10_000, 100_000]
+        "--n-images", type=int, nargs="+", default=[100, 1000, 10_000, 30_000]
     )
     parser.add_argument(
         "--workers", action="store_true", help="compare workers instead"
