@@ -128,7 +128,7 @@ def summary(rows):
             for dataset, title in TITLES.items()
         },
         # Some detectors are compared on tables of numbers alone.
-        index=rows[rows.dataset == "mnist"].detector.unique(),
+        index=list(means(rows[rows.dataset == "mnist"], "auroc")),
     )
     lines = {}
     for title, values in table.items():
@@ -307,7 +307,8 @@ def found(rows):
         images, detector, predict = (head.index(x) for x in (HELD_OUT, "", "predict"))
         for line in of_file:
             names += [line[detector]] * (line[detector] not in names)
-            title = line[images].rpartition(",")[0] + " images"
+            dataset, n = line[images].rpartition(",")[0].rsplit(" ", 1)
+            title = f"{dataset}, {n} images"
             lines.setdefault(title, []).append(line[predict].partition(" (")[0])
     return markdown(["`predict`", *names], lines)
 
