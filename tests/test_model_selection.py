@@ -332,6 +332,7 @@ def test_scorers_that_cannot_be(arguments, message):
         make_outlier_scorer(**arguments)
 
 
+@pytest.mark.slow
 def test_grid_search_on_a_dask_cluster(quick, digits, dask_cluster, tmp_path):
     """Processes of a real cluster find what one process does, and share the memory."""
     images, labels = digits

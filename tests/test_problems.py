@@ -79,6 +79,7 @@ def test_explosion(zeros, lr):
     assert "collapsed" in collapsed
 
 
+@pytest.mark.slow
 def test_winning_discriminator(digits):
     found = warnings_of(digits[0], generator=Blurred, max_epochs=20, lr=2e-3)
     assert "The discriminator has won: D(x) = " in found[0]
