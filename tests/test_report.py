@@ -96,6 +96,7 @@ def test_a_report_says_what_the_detector_says(ruled, zeros, tmp_path, searched):
     everything = " ".join(text for texts in page.text.values() for text in texts)
     assert f"{ruled.offset_:.4g}" in everything
     assert "max_epochs" in everything
+    assert "that the detector has not been trained on" in everything
     assert "scikit-learn" in everything
 
 
@@ -131,6 +132,21 @@ def test_the_place_is_marked(tmp_path):
     around &= ~mask.repeat(4, axis=0).repeat(4, axis=1)
     assert is_line[around].mean() > 0.9
     assert is_line[~around].mean() < 0.02
+
+
+def test_large_images_are_shrunk_with_what_is_marked(tmp_path, monkeypatch):
+    scans = make_retina(61, (32, 48), random_state=0).images
+    detector = AnoGANDetector(n_filters=4, max_epochs=2, random_state=0)
+    detector.fit(scans[:60])
+    X = scans[60:].copy()
+    X[0, 20:24, 30:34] = 255
+    monkeypatch.setattr(_report, "_LEAST_SIDE", 12)
+    monkeypatch.setattr(_report, "_MOST_SIDE", 24)
+    report(detector, X, tmp_path / "report.html")
+    drawn = Parsed(tmp_path / "report.html").pictures()["Map of 0"].astype(int)
+    assert drawn.shape == (16, 24, 3)
+    is_line = (drawn[..., 0] < 60) & (drawn[..., 1:].min(axis=2) > 200)  # cyan
+    assert is_line[7:15, 12:20].any()
 
 
 @pytest.mark.parametrize("layout", ["rgb", "tensor", "flat", "frame", "many", "series"])
