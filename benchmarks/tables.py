@@ -222,7 +222,7 @@ def printed(*names, without=()):
             raise ValueError(f"Columns of {names} differ.")
         kept = [i for i, title in enumerate(heads[0]) if title not in without]
         head, *lines = ([line[i] for i in kept] for line in [heads[0], *lines])
-        return markdown(head, {tuple(line): line[1:] for line in lines})
+        return as_table([head, *lines])
 
     return table
 
@@ -314,13 +314,13 @@ def found(rows):
 
 
 def markdown(head, lines):
-    """A table; a name that is a tuple stands for its first part."""
-    named = [
-        [name[0] if isinstance(name, tuple) else name, *line]
-        for name, line in lines.items()
-    ]
-    rows = [head, ["---"] * len(head), *named]
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    """A table of a dictionary: name -> cells."""
+    return as_table([head, *([name, *line] for name, line in lines.items())])
+
+
+def as_table(rows):
+    head, *lines = (f"| {' | '.join(row)} |" for row in rows)
+    return "\n".join([head, f"|{'---|' * len(rows[0])}", *lines])
 
 
 TABLES = {dataset: by_task(dataset) for dataset in TITLES} | {

@@ -25,7 +25,7 @@ from ._detector import AnoGANDetector
 from ._files import check_writable
 from ._patches import PatchDetector
 from .datasets import load_images
-from .inspection._drawing import in_colors, marked, shared_limits
+from .inspection._drawing import in_colors, marked, own_limits
 from .inspection._examining import Heat, examine, names_of, pages_of
 from .inspection._report import gather, write_report
 from .persistence import load, save
@@ -119,6 +119,12 @@ def _score(args):
         write_report(detector, found, cards, names, args.report, title)
     n_marked = int((found.labels == -1).sum())
     _say(args, f"{n_marked} of {len(X)} images marked as anomalous.")
+    if n_marked == len(X) > 1:
+        warnings.warn(
+            "All images are marked. Are they of the same kind as images of the fit, "
+            "with as many bits?",
+            stacklevel=2,
+        )
 
 
 def _check_nothing_is_replaced(args, inputs):
@@ -161,7 +167,7 @@ def _with_maps(blocks, heat, names, folder):
         for i, picture, one in zip(
             found.index, found.pictures, found.maps, strict=True
         ):
-            colors = in_colors(picture, *shared_limits([picture]))
+            colors = in_colors(picture, *own_limits(picture))
             name = stems[i] if are_unique else names[i]
             Image.fromarray(marked(colors, *heat.of(one))).save(folder / f"{name}.png")
         yield found

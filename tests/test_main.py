@@ -124,6 +124,16 @@ def test_images_are_read_as_those_of_the_fit(model, folders, tmp_path, capsys):
     np.testing.assert_array_equal([float(row["score"]) for row in rows], scores)
 
 
+def test_images_of_more_bits(model, folders, tmp_path, capsys):
+    for path in load_images(folders / "new").paths:
+        values = np.asarray(Image.open(path)).astype(np.uint16)
+        Image.fromarray(257 * values).save(tmp_path / path.name)
+    for folder in (folders / "new", tmp_path):
+        assert main(["score", str(model), str(folder), "--quiet"]) == 0
+        is_told = "All images are marked" in capsys.readouterr().err
+        assert is_told == (folder == tmp_path)
+
+
 def test_colours_and_sizes(folders, tmp_path, monkeypatch):
     fitted = []
 

@@ -317,6 +317,8 @@ def test_what_cannot_be_reported(ruled, zeros, tmp_path):
         report(ruled, zeros[:5], path, names="abcd")
     with pytest.raises(ValueError, match="n_images == 0, must be >= 1"):
         report(ruled, zeros[:5], path, n_images=0)
+    with pytest.raises(TypeError, match="got <class 'generator'>"):
+        report(ruled, (image for image in zeros[:5]), path)
     with pytest.raises(TypeError, match="IsolationForest has no maps"):
         report(IsolationForest(), zeros[:5], path)
     with pytest.raises(NotFittedError):

@@ -12,6 +12,9 @@ from scipy.ndimage import binary_dilation
 #: Side of an image in a row of images, in inches.
 CELL = 1.3
 
+#: Images of uint8 with a lower maximum use few of the 256 levels.
+_FEW_LEVELS = 64
+
 #: Red, green and blue of contours around marked places.
 _CONTOUR = (0, 255, 255)
 
@@ -47,6 +50,13 @@ def shared_limits(pictures):
     low = min(float(np.min(picture)) for picture in pictures)
     high = max(float(np.max(picture)) for picture in pictures)
     return low, high if high > low else low + 1
+
+
+def own_limits(picture):
+    """Lowest and highest value; 0 and 255 if the picture is uint8 with many levels."""
+    if picture.dtype == np.uint8 and picture.max() < _FEW_LEVELS:
+        return float(picture.min()), float(picture.max())
+    return shared_limits([picture])
 
 
 def draw_picture(ax, picture, low, high):

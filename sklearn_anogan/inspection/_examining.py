@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 from sklearn.utils import Bunch
-from sklearn.utils.validation import check_is_fitted
+from sklearn.utils.validation import _num_samples, check_is_fitted
 
 from ._drawing import to_array, to_pictures
 
@@ -61,12 +61,12 @@ def examine(detector, X):
     detector.predict(one)
     detector.p_values(one)
     size = _block_size(one)
-    for begin in range(0, n_samples_of(X), size):
+    for begin in range(0, _num_samples(X), size):
         block = _part(X, begin, begin + size)
         try:
             found = detector.explain(block)
         except ValueError as error:
-            end = begin + n_samples_of(block) - 1
+            end = begin + _num_samples(block) - 1
             raise ValueError(f"In the images {begin} to {end} of X: {error}") from error
         yield Bunch(
             index=np.arange(begin, begin + len(found.scores)),
@@ -99,11 +99,6 @@ class Heat:
         return np.minimum(heat, 1).astype(np.float32), one > self.threshold
 
 
-def n_samples_of(X):
-    """Number of images in X."""
-    return X.shape[0] if hasattr(X, "shape") else len(X)
-
-
 def names_of(X):
     """Names of the images: of files or of a data frame's index, or numbers."""
     if hasattr(X, "paths"):
@@ -113,7 +108,7 @@ def names_of(X):
         ]
     if hasattr(X, "iloc"):
         return [str(label) for label in X.index]
-    return [str(i) for i in range(n_samples_of(X))]
+    return [str(i) for i in range(_num_samples(X))]
 
 
 def pages_of(paths):

@@ -22,6 +22,7 @@ import skorch
 import torch
 from sklearn.utils import Bunch, check_scalar
 from sklearn.utils._optional_dependencies import check_matplotlib_support
+from sklearn.utils.validation import _num_samples
 
 from .. import __version__
 from .._files import check_writable, unusable, write_whole
@@ -31,7 +32,7 @@ from ._drawing import (
     fitted_to,
     in_colors,
     marked,
-    shared_limits,
+    own_limits,
     to_array,
     to_pictures,
 )
@@ -40,7 +41,6 @@ from ._examining import (
     check_has_maps,
     examine,
     has_rows,
-    n_samples_of,
     names_of,
 )
 from ._learning import TrainingDisplay
@@ -54,9 +54,6 @@ _LEAST_SIDE, _MOST_SIDE = 192, 512
 
 #: Rows of the table of all images, generated images, and features named for a row.
 _MOST_ROWS, _N_SAMPLES, _N_FEATURES = 1000, 16, 3
-
-#: Images of uint8 with a lower maximum use few of the 256 levels.
-_FEW_LEVELS = 64
 
 
 def report(
@@ -150,7 +147,7 @@ def report(
     check_has_maps(detector)
     check_scalar(n_images, "n_images", Integral, min_val=1)
     check_writable("path", path)
-    n = n_samples_of(X)
+    n = _num_samples(X)
     names = names_of(X) if names is None else [str(name) for name in names]
     if len(names) != n:
         raise ValueError(f"X has {n} images, but there are {len(names)} names.")
@@ -222,17 +219,10 @@ def _shown(picture, one, heat):
     small = fitted_to(picture, *size)
     return {
         "picture": small if small.dtype == np.uint8 else small.astype(np.float32),
-        "limits": _limits(picture),
+        "limits": own_limits(picture),
         "heat": fitted_to(colors, *size, merge=np.max),
         "mask": fitted_to(mask, *size, merge=np.any),
     }
-
-
-def _limits(picture):
-    """What is drawn black and white; 0 and 255 if the picture uses these levels."""
-    if picture.dtype == np.uint8 and picture.max() < _FEW_LEVELS:
-        return float(picture.min()), float(picture.max())
-    return shared_limits([picture])
 
 
 def _page(detector, found, names, cards, title):
@@ -240,11 +230,10 @@ def _page(detector, found, names, cards, title):
     what = "rows" if has_rows(detector) else "images"
     # One odd image does not make all others black.
     limits = np.median([card.get("limits", (0, 1)) for card in cards], axis=0)
-    shown = (
-        _rows(cards, names, detector)
-        if what == "rows"
-        else (_images(cards, names, limits))
-    )
+    if what == "rows":
+        shown = _rows(cards, names, detector)
+    else:
+        shown = _images(cards, names, limits)
     sections = {
         f"The most abnormal {what}": _HOW_TO_READ[what] + shown,
         "Scores": _histogram(found, detector, what),
@@ -272,13 +261,14 @@ def _lead(detector, found, what):
     n, n_marked = len(found.scores), int((found.labels == -1).sum())
     known = detector.calibration_
     of_groups = "groups of " if known.has_groups else ""
-    is_by_them = detector.contamination == "auto"
-    what_rests = "The threshold and the p-values" if is_by_them else "The p-values"
-    unseen = "not been" if known.is_held_out else "been"
+    subject = "The p-values"
+    if detector.contamination == "auto":
+        subject = "The threshold and the p-values"
+    trained = "has not been" if known.is_held_out else "has been"
     return (
         f"<p class=lead><strong>{n_marked} of {n} {what}</strong> marked as anomalous. "
-        f"{what_rests} rest on {known.n_groups} {of_groups}normal "
-        f"{what} that the detector has {unseen} trained on.</p>"
+        f"{subject} rest on {known.n_groups} {of_groups}normal {what} that the "
+        f"detector {trained} trained on.</p>"
     )
 
 
