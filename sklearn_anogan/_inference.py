@@ -214,7 +214,8 @@ def bytes_of_a_search(networks):
         def count(tensor):
             nonlocal n_bytes
             n_bytes += tensor.nbytes
-            return tensor
+            # The tensor itself would keep the graph that keeps the tensor, for good.
+            return tensor.detach()
 
         shape = n_images, networks.latent_dim
         z = torch.zeros(shape, dtype=torch.float32, device=networks.device)
