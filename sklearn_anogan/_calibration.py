@@ -74,6 +74,11 @@ class Calibration:
         return int(self.groups.max()) + 1
 
     @property
+    def smallest_p_value(self):
+        """The p-value of an image that looks more abnormal than all held-out ones."""
+        return 1 / (self.n_groups + 1)
+
+    @property
     def of_fit(self):
         """The calibration of `fit`."""
         return self.all[-1]

@@ -16,7 +16,6 @@ from collections.abc import Callable, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import numpy as np
 import safetensors
@@ -61,7 +60,8 @@ def save(detector: AnoGANDetector | PatchDetector, path: str | PathLike[str]) ->
     detector : AnoGANDetector or PatchDetector
         Fitted. The detector inside a `PatchDetector` has to be an `AnoGANDetector`.
     path : str or path
-        A file that is there already is replaced once the new file is complete.
+        A file that is there already is replaced once the new file is complete. Of a
+        symbolic link, the file that it points to is replaced.
 
     Raises
     ------
@@ -98,7 +98,6 @@ def save(detector: AnoGANDetector | PatchDetector, path: str | PathLike[str]) ->
     >>> bool((same.score_samples(X) == detector.score_samples(X)).all())
     True
     """
-    path = Path(path)
     described, tensors = _describe(detector)
     text = json.dumps(
         {
@@ -116,10 +115,8 @@ def save(detector: AnoGANDetector | PatchDetector, path: str | PathLike[str]) ->
     tensors = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
     metadata = {_TEXT: text, _DIGEST: _digest(text, tensors)}
     content = safetensors.torch.save(tensors, metadata)
-    # A name of its own: others may be saving to the same path.
-    unfinished = path.with_name(f"{path.name}.{uuid4().hex}.unfinished")
     try:
-        write_whole(path, [content], unfinished)
+        write_whole(path, [content])
     except OSError as error:
         raise unusable("path", path, error) from error
 
@@ -202,6 +199,15 @@ def load(
         if isinstance(detector, PatchDetector):
             detector.detector_.set_params(device=device)
     return detector
+
+
+def is_detector_file(path: str | PathLike[str]) -> bool:
+    """Tell whether `save` has written a file, in whatever format."""
+    try:
+        with safetensors.safe_open(path, "pt") as file:
+            return _TEXT in (file.metadata() or {})
+    except (safetensors.SafetensorError, OSError):
+        return False
 
 
 class _FormatError(ValueError):

@@ -146,3 +146,33 @@ def marked(colors, heat, mask):
     mixed = (1 - opacity) * colors + opacity * of_map
     mixed[binary_dilation(mask, np.ones((3, 3))) & ~mask] = _CONTOUR
     return np.rint(mixed).astype(np.uint8)
+
+
+def draw_scale(ax, heat):
+    """Draw which colours stand for which values of a map, and the threshold.
+
+    Parameters
+    ----------
+    ax : matplotlib Axes
+    heat : Heat
+    """
+    height, width = 12, 400
+    shares = np.broadcast_to(np.linspace(0, 1, width), (height, width))
+    grey = np.full((height, width, 3), 128, np.uint8)
+    ax.imshow(marked(grey, shares, np.zeros((height, width), bool)), aspect="auto")
+    ticks = np.linspace(0, width - 1, 6)
+    values = [f"{heat.value_of(tick / (width - 1)):.3g}" for tick in ticks]
+    values[0], values[-1] = f"≤ {values[0]}", f"≥ {values[-1]}"
+    ax.set(yticks=[], xlabel="value of the map")
+    ax.set_xticks(ticks, values)
+    at = np.interp(heat.threshold, heat.value_of(shares[0]), np.arange(width))
+    ax.axvline(at, color=np.divide(_CONTOUR, 255))
+    ax.annotate(
+        f"threshold {heat.threshold:.3g}",
+        (at, 1),
+        (0, 2),
+        xycoords=("data", "axes fraction"),
+        textcoords="offset points",
+        ha="center",
+        fontsize="small",
+    )

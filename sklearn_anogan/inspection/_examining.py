@@ -3,7 +3,9 @@
 """One pass over images, for all that a detector finds in them."""
 
 import copy
+import os
 from collections import Counter
+from math import ceil
 from pathlib import Path
 
 import numpy as np
@@ -40,42 +42,93 @@ def has_rows(detector):
     return len(shape) == 1
 
 
-def examine(detector, X):
+def check_level(detector, level):
+    """Refuse a level below all p-values.
+
+    Raises
+    ------
+    ValueError
+    """
+    known = detector.calibration_
+    if level < known.smallest_p_value:
+        what = "groups of images" if known.has_groups else "images"
+        raise ValueError(
+            f"No p-value is {level:g} or less: the {known.n_groups} held-out {what} "
+            f"allow {known.smallest_p_value:.3g} at the least. Take a larger level, "
+            f"fit to more {what}, or call calibrate with at least "
+            f"{ceil(1 / level) - 1} other normal {what}."
+        )
+
+
+def examine(detector, X, level=None, failed=None):
     """Search the images of X, block by block.
 
     Parameters
     ----------
     detector : AnoGANDetector or PatchDetector
     X : array-like, tensor or list
+    level : float or None
+        Images with a p-value of at most this are marked; None marks as `predict` does.
+    failed : dict or None
+        Is given number -> reason of images that cannot be judged, which are left out.
+        None raises an error for the first one.
 
     Yields
     ------
     found : Bunch
         ``index``: numbers of the images. ``pictures``: arrays (height, width[,
         channels]); of rows, (n_features,). ``scores``, ``p_values`` and ``maps`` as
-        `explain` answers; ``labels`` as `predict` does.
+        `explain` answers; ``labels``, -1 where an image is marked and 1 otherwise.
     """
-    detector = _silent(detector)
-    one = _part(X, 0, 1)
-    # Both warn, or refuse, as they would for all images.
-    detector.predict(one)
-    detector.p_values(one)
-    size = _block_size(one)
-    for begin in range(0, _num_samples(X), size):
-        block = _part(X, begin, begin + size)
+    detector, n = _silent(detector), _num_samples(X)
+    size = _first_look(detector, X, failed)
+    for begin in range(0, n, size):
+        numbers = range(begin, min(begin + size, n))
+        yield from _judged(detector, X, numbers, level, failed)
+
+
+def _first_look(detector, X, failed):
+    """Warn, or refuse, as for all images; the number of images to search together."""
+    for i in range(_num_samples(X)):
         try:
-            found = detector.explain(block)
-        except ValueError as error:
-            end = begin + _num_samples(block) - 1
-            raise ValueError(f"In the images {begin} to {end} of X: {error}") from error
-        yield Bunch(
-            index=np.arange(begin, begin + len(found.scores)),
-            pictures=_pictures(block, getattr(detector, "image_shape_", None)),
-            scores=found.scores,
-            p_values=found.p_values,
-            labels=np.where(found.scores < detector.offset_, -1, 1),
-            maps=[to_array(each) for each in found.maps],
-        )
+            one = _part(X, i, i + 1)
+            detector.predict(one)
+            detector.p_values(one)
+            return _block_size(one)
+        except ValueError:
+            if failed is None:
+                raise
+    return 1
+
+
+def _judged(detector, X, numbers, level, failed):
+    """Yield what is found in some images; one by one if not in all together."""
+    begin, end = numbers[0], numbers[-1] + 1
+    try:
+        block = _part(X, begin, end)
+        found = detector.explain(block)
+        pictures = _pictures(block, getattr(detector, "image_shape_", None))
+    except ValueError as error:
+        if failed is None:
+            what = f"images {begin} to {end - 1}"
+            raise ValueError(f"In the {what} of X: {error}") from error
+        if len(numbers) == 1:
+            failed[begin] = str(error)
+            return
+        for i in numbers:
+            yield from _judged(detector, X, range(i, i + 1), level, failed)
+        return
+    is_marked = (
+        found.scores < detector.offset_ if level is None else found.p_values <= level
+    )
+    yield Bunch(
+        index=np.asarray(numbers),
+        pictures=pictures,
+        scores=found.scores,
+        p_values=found.p_values,
+        labels=np.where(is_marked, -1, 1),
+        maps=[to_array(each) for each in found.maps],
+    )
 
 
 class Heat:
@@ -98,17 +151,41 @@ class Heat:
         heat = np.log(relative / _COLD) / np.log(_HOT / _COLD)
         return np.minimum(heat, 1).astype(np.float32), one > self.threshold
 
+    def value_of(self, heat):
+        """The value of a map that has this heat."""
+        width = max(self.threshold - self.usual, 1e-30)
+        return self.usual + width * _COLD * (_HOT / _COLD) ** heat
+
 
 def names_of(X):
-    """Names of the images: of files or of a data frame's index, or numbers."""
+    """Names of the images: of files or of a data frame's index, or numbers.
+
+    Files of several folders are named by the way from the folder that has them all.
+    """
     if hasattr(X, "paths"):
+        folder = common_folder(X.paths)
         return [
-            path.name if page is None else f"{path.name}, page {page}"
+            str(path.relative_to(folder)) + ("" if page is None else f", page {page}")
             for path, page in pages_of(X.paths)
         ]
     if hasattr(X, "iloc"):
         return [str(label) for label in X.index]
     return [str(i) for i in range(_num_samples(X))]
+
+
+def common_folder(paths):
+    """The folder that has all files, within subfolders perhaps."""
+    parents = {str(path.parent) for path in paths}
+    try:
+        return Path(os.path.commonpath(parents))
+    except ValueError:  # of two drives, or with and without a root
+        return Path()
+
+
+def left_out_of(X):
+    """(name, reason) of the files that `load_images` has left out."""
+    left_out = getattr(X, "left_out", {})
+    return [(str(path), reason) for path, reason in left_out.items()]
 
 
 def pages_of(paths):

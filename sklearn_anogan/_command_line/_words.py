@@ -1,0 +1,97 @@
+# Authors: The sklearn-anogan developers
+# SPDX-License-Identifier: BSD-3-Clause
+"""Messages in the words of the command line.
+
+The messages of this library are for users of Python. They name methods, parameters and
+X, which the command line has other names for.
+"""
+
+import re
+
+#: Words of Python, as regular expressions -> words of the command line. The order
+#: matters: whole sentences first.
+_WORDS = {
+    re.compile(pattern): words
+    for pattern, words in {
+        # Advice
+        r"X\.astype\(np\.float32\) has the same scores without this warning": (
+            "the scores are right"
+        ),
+        r"as by X\.astype\(np\.uint8\) of values between 0 and 1": (
+            "as by converting values between 0 and 1 to 8 bits"
+        ),
+        r"(replace them): np\.where\(.*?, X\)": r"\1 in the files",
+        r"transform X, for example by np\.log1p": "take logarithms in the files",
+        r"tell which by fit\(X, groups=labels\)": "tell which by --groups",
+        r"the same label in groups": "the same group in the table of --groups",
+        r"call calibrate with": "use the command calibrate with",
+        r"Call calibrate with": "Use the command calibrate with",
+        r"shrink the images, for example by load_images\(folder, size=\(256, 256\)\)": (
+            "shrink the images by --size"
+        ),
+        r"PatchDetector looks": "The option --patches looks",
+        r"Lower the learning rate, lr=([\d.e+-]+\d)": (
+            r"Lower the learning rate, which is \1, by --set lr=VALUE"
+        ),
+        r"Use more images or a smaller n_filters": (
+            "Use more images or fewer filters, by --set n_filters=NUMBER"
+        ),
+        r"Use a smaller lr or more images": (
+            "Use a smaller learning rate, by --set lr=VALUE, or more images"
+        ),
+        r"Look at sample\(\), train for more epochs, or try another lr, n_filters or "
+        r"random_state": (
+            "Look at the generated images in a report, train longer by --set "
+            "max_epochs=NUMBER, or try another --seed, --set lr=VALUE or --set "
+            "n_filters=NUMBER"
+        ),
+        r"PIL\.Image\.MAX_IMAGE_PIXELS": "--max-pixels",
+        r"Pass size, to give": "Use --size, to give",
+        r"color='auto'": "--color auto",
+        r"color='(\w+)'": r"--color \1",
+        # What is measured
+        r"predict and p_values will give": "labels and p-values will give",
+        r"p_values\(X\) <= ([\d.]+) marks none": r"--level \1 would mark none",
+        r"The threshold, offset_ = ": "The threshold of scores, ",
+        r"held out in fit\b": "held out of the fit",
+        r"\bThreshold(s?) and p-values are those of X": (
+            r"Threshold\1 and p-values are those of this folder"
+        ),
+        # Names
+        r"\b(AnoGANDetector|PatchDetector)\.(fit|calibrate)\b": r"The command \2",
+        r"\b(AnoGANDetector|PatchDetector)\b": "The detector",
+        r"Input X contains": "The images contain",
+        r"\b(of|in) X\b": r"\1 the folder",
+        r"\b([Ll])ook for anomalies in it": r"\1ook for anomalies in it",
+        r"\bX\b(?=[,.]| (has|have|may|shows|is|looks|needs))": "the folder",
+    }.items()
+}
+
+#: An image by its number.
+_NUMBER = re.compile(r"\b([Ii]mage|[Ss]ample) (\d+)( of X)?\b(?! (to|of the)\b)")
+
+
+class Words:
+    """Translates messages.
+
+    Attributes
+    ----------
+    names : list of str
+        Of the images, once these are known.
+    """
+
+    def __init__(self):
+        self.names = []
+
+    def translate(self, message):
+        """The message of an error or a warning in words of the command line."""
+        text = _NUMBER.sub(self._name, str(message))
+        for pattern, words in _WORDS.items():
+            text = pattern.sub(words, text)
+        return text[:1].upper() + text[1:] if text.startswith("the ") else text
+
+    def _name(self, found):
+        number = int(found[2])
+        if number >= len(self.names):
+            return found[0]
+        return f"{found[1]} {self.names[number]}"
