@@ -172,7 +172,8 @@ def _height_and_width(size):
     """The parameter ``size`` as a pair, or None."""
     if size is None:
         return None
-    sides: list[Any] = [size, size] if np.ndim(size) == 0 else [*size]
+    sides = np.array(size, dtype=object).tolist()
+    sides = sides if isinstance(sides, list) else [sides, sides]
     if len(sides) != 2 or not all(
         isinstance(n, Integral) and int(n) > 0 for n in sides
     ):

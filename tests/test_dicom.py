@@ -140,7 +140,9 @@ def test_colours(rng, tmp_path):
     dicom(frames, tmp_path / "a.dcm")
     np.testing.assert_array_equal(load_images(tmp_path)[:], frames)
     planes = np.moveaxis(frames[0], -1, 0)
-    dicom(frames[0], tmp_path / "a.dcm", PlanarConfiguration=1, PixelData=planes.tobytes())
+    dicom(
+        frames[0], tmp_path / "a.dcm", PlanarConfiguration=1, PixelData=planes.tobytes()
+    )
     np.testing.assert_array_equal(the_only(tmp_path / "a.dcm"), frames[0])
 
 

@@ -283,9 +283,7 @@ def test_composite_of_two_channels(rng, tmp_path):
 
 def test_colours_in_a_hyperstack(rng, tmp_path):
     values = rng.randint(0, 255, (3, 6, 8, 3)).astype(np.uint8)
-    tifffile.imwrite(
-        tmp_path / "a.tif", values, imagej=True, metadata={"axes": "ZYXS"}
-    )
+    tifffile.imwrite(tmp_path / "a.tif", values, imagej=True, metadata={"axes": "ZYXS"})
     np.testing.assert_array_equal(load_images(tmp_path)[:], values)
 
 

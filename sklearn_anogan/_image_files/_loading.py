@@ -49,18 +49,18 @@ def _opened(paths, decoder, on_error, left_out, searched):
     """The files that are images, and the first error of one that should be."""
     files, problem = [], None
     for path in paths:
+        is_meant = searched is None or has_image_name(path)
         try:
-            file = open_file(path)
+            file = open_file(path, is_meant)
             if on_error == "skip":
                 for page in range(len(file.header.places)):
                     decoder.image(file, page)
         except MemoryError:
             raise
         except Exception as error:
-            is_wanted = searched is None or has_image_name(path)
-            if on_error == "raise" and (is_wanted or isinstance(error, ImportError)):
+            if on_error == "raise" and (is_meant or isinstance(error, ImportError)):
                 raise
-            if is_wanted:
+            if is_meant:
                 problem = problem or error
             left_out[path] = _reason(error)
             decoder.drop(path)

@@ -74,7 +74,7 @@ class ImageFile:
             )
         try:
             return _READERS[self.reader].read(self.path, self.header.places[number])
-        except ImportError:
+        except (ImportError, MemoryError):
             raise
         except Exception as error:  # a damaged file may provoke any
             raise unreadable(self.path, error) from error
@@ -92,26 +92,36 @@ def has_image_name(path):
     return path.suffix.lower() in SUFFIXES
 
 
-def open_file(path):
+def open_file(path, is_meant):
     """An `ImageFile`.
+
+    Parameters
+    ----------
+    path : Path
+    is_meant : bool
+        Whether the file should be an image, by its name or by the user's word.
 
     Raises
     ------
     NoImageError
-        If neither the name nor the content are of an image.
-    ValueError, OSError
+        If the file is no image, nor is it meant to be one.
+    FileNotFoundError
+        If there is no such file.
+    ValueError
         If the file cannot be read.
     ImportError
         If the package that reads the file is not installed.
     """
     try:
         stamp = _stamp(path)
-        reader = _reader(path)
+        reader = _reader(path, is_meant)
         header = _READERS[reader].header(path)
-    except (ImportError, NoImageError):
+    except (ImportError, MemoryError, NoImageError):
         raise
+    except FileNotFoundError:
+        raise FileNotFoundError(f"There is no file {path}.") from None
     except Exception as error:  # a damaged file may provoke any
-        if _is_unidentified(error) and not has_image_name(path):
+        if _is_unidentified(error) and not is_meant:
             raise NoImageError(_why_none(path)) from error
         raise unreadable(path, error) from error
     return ImageFile(path, stamp, reader, header)
@@ -131,7 +141,9 @@ def in_words(error):
     return " ".join(str(error).split()) or type(error).__name__
 
 
-def _reader(path):
+def _reader(path, is_meant):
+    if path.is_dir():
+        raise ValueError("it is a folder")
     if not path.is_file():
         raise ValueError("it is no file")
     suffix = path.suffix.lower()
@@ -141,7 +153,7 @@ def _reader(path):
         return "dicom"
     if start.startswith(_MAGIC_OF_TIFF):
         return "tiff"
-    if suffix not in SUFFIXES and start.startswith(_MAGIC_OF_TEXT):
+    if start.startswith(_MAGIC_OF_TEXT) and not is_meant:
         raise NoImageError(_why_none(path))
     if suffix in _DICOM and not _is_of_pillow(path):
         return "dicom"

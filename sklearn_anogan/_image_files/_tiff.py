@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """TIFF files: tifffile finds their images and reads most, Pillow reads the rest."""
 
+import struct
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from math import prod
@@ -90,8 +91,8 @@ def read(path, place):
 def _opened(path):
     try:
         import tifffile
-    except ImportError as error:
-        raise ImportError(f"To read {path}, install tifffile.") from error
+    except ImportError as problem:
+        raise ImportError(f"To read {path}, install tifffile.") from problem
     # Files of OME may name others, whose images are not of this file.
     with tifffile.TiffFile(path, _multifile=False) as file:
         yield file
@@ -154,16 +155,24 @@ def _check_is_whole(file, places):
     images = (file.imagej_metadata or {}).get("images", 1)
     if len(file.pages) == 1 and sum(len(place.pages) for place in places) < images:
         raise ValueError(f"it is truncated: it tells of {images} images")
-    position, form = file.pages.next_page_offset, file.tiff
-    if file.is_imagej or file.is_lsm or not position:
+    if file.flags & {"lsm", *_SLIDES}:  # which have chains of their own
         return
-    file.filehandle.seek(position)
-    offset = int.from_bytes(
-        file.filehandle.read(form.offsetsize),
-        "little" if file.byteorder == "<" else "big",
-    )
-    if offset >= file.filehandle.size:
-        raise ValueError("it is truncated: further pages are missing")
+    form, handle, n_pages = file.tiff, file.filehandle, 0
+    position = 8 if file.is_bigtiff else 4
+    try:
+        while n_pages <= len(file.pages):
+            handle.seek(position)
+            (start,) = struct.unpack(form.offsetformat, handle.read(form.offsetsize))
+            if start == 0:
+                break
+            handle.seek(start)
+            (n_tags,) = struct.unpack(form.tagnoformat, handle.read(form.tagnosize))
+            position = start + form.tagnosize + n_tags * form.tagsize
+            n_pages += 1
+    except struct.error as reason:
+        raise ValueError("it is truncated: further pages are missing") from reason
+    if n_pages > len(file.pages):
+        raise ValueError("its last pages are damaged")
 
 
 def _orientation(page):
@@ -274,13 +283,13 @@ def _stored(path, file, number):
         return _unpacked(file, page)
     try:
         values = page.asarray()
-    except Exception as error:
-        if "imagecodecs" not in str(error):
+    except Exception as problem:
+        if "imagecodecs" not in str(problem):
             raise
         try:
             return _stored_by_pillow(path, page)
         except Exception as other:
-            raise ValueError(f"{error}: install imagecodecs") from other
+            raise ValueError(f"{problem}: install imagecodecs") from other
     return _with_bands_last(values, page)
 
 
