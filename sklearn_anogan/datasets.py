@@ -8,18 +8,19 @@ from collections.abc import Iterable, Sequence
 from importlib.util import find_spec
 from numbers import Integral, Real
 from os import PathLike
-from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter, gaussian_filter1d
 from sklearn.utils import Bunch
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from ._base import own_random_state
 from ._compat import validate_params
-from ._image_files import SUFFIXES, ImageFiles, find_files
+from ._image_files import ImageFiles, load
 from ._types import Seed
+from ._warnings import warn_user
 
 __all__ = ["load_images", "make_retina"]
 
@@ -47,68 +48,102 @@ _N_LOOKS = 12
 @validate_params(
     {
         "folder": "no_validation",
-        "size": [Interval(Integral, 1, None, closed="left"), tuple, list, None],
+        "size": [
+            Interval(Integral, 1, None, closed="left"),
+            tuple,
+            list,
+            np.ndarray,
+            None,
+        ],
         "color": [StrOptions({"auto", "grey", "rgb"})],
+        "on_error": [StrOptions({"raise", "skip"})],
     },
     prefer_skip_nested_validation=True,
 )
 def load_images(
-    folder: str | Path | Iterable[str | PathLike[str]],
-    size: int | Sequence[int] | None = None,
+    folder: str | PathLike[str] | Iterable[str | PathLike[str]],
+    size: int | Sequence[int] | NDArray[np.integer[Any]] | None = None,
     *,
     color: Literal["auto", "grey", "rgb"] = "auto",
+    on_error: Literal["raise", "skip"] = "raise",
 ) -> ImageFiles:
     """Load images from a folder, or from files.
 
     The values are those of the files: 8 and 16 bits and floating point stay what they
-    are. Images are turned upright as the tag of a camera says, palettes become colours,
-    transparent places become black, and each page of a file is an image. Files are read
-    when their images are needed.
+    are. Images are shown as a person sees them: upright as the tag of a camera says,
+    negatives as positives, palettes and the inks of a printer as colours, black behind
+    transparent places. Each page or frame of a file is an image; previews, reduced
+    copies and masks within a file are none. Files are read when their images are
+    needed.
 
     Parameters
     ----------
     folder : str, path, or iterable of paths
-        Of a folder, the files that look like images by their names, in the order of
-        these; hidden files are left out. Paths are taken as they are.
+        Of a folder, all images that it and its subfolders hold, in the order of paths.
+        A file is an image by the ending of its name, or else by its content. Hidden
+        files and folders are left out, and so are maps that this library has drawn, and
+        links to folders. Paths of files are taken as they are.
 
-    size : int or tuple (height, width), default=None
+    size : int or pair (height, width), default=None
         Shrink or enlarge all images to this size; an int is both height and width. None
         leaves images as they are, of several sizes perhaps.
 
     color : {"auto", "grey", "rgb"}, default="auto"
-        "auto" makes colours of all images if any has colours.
+        "auto" makes colours of all images if any has colours, and keeps all bands of
+        images with two, four or more.
+
+    on_error : {"raise", "skip"}, default="raise"
+        "skip" leaves out files that cannot be read, and those whose type of values or
+        number of bands differs from that of most files. To find such files, each file
+        is decoded once before anything is answered.
 
     Returns
     -------
     images : ImageFiles
         X for both detectors. If all images have one size, it has ``shape`` and
         ``dtype`` and is indexed like an array (n, height, width) or (n, height, width,
-        3). Otherwise it is like a list of images, for a :class:`PatchDetector`.
-        ``images.paths`` has the file of each image, and ``np.asarray(images)`` is an
-        array.
+        bands). Otherwise it is like a list of images, for a :class:`PatchDetector`.
+        ``images.paths`` has the file of each image, ``images.left_out`` a reason for
+        each path that was left out, and ``np.asarray(images)`` is an array.
 
     Raises
     ------
     FileNotFoundError
         If there is no such folder, or no image in it.
+    OSError
+        If a folder cannot be read.
     ValueError
-        If a file is no image, if images have values of different types, or, without
-        `size`, if the pages of the only file have several sizes.
+        If a file is no image, or has changed since it was loaded; if images have values
+        of different types or different numbers of bands; if images have two, four or
+        more bands, and `color` is "grey" or "rgb"; or, without `size`, if the pages of
+        the only file have several sizes.
     TypeError
         If `folder` is neither a path nor an iterable of paths.
     ImportError
-        If Pillow is not installed, or, for files that need them, tifffile or pydicom.
+        If Pillow is not installed, or tifffile for TIFF files, or pydicom for DICOM
+        files.
+
+    Warns
+    -----
+    UserWarning
+        If files are left out whose names are of images: links that lead nowhere, and
+        files that `on_error` skips.
 
     Notes
     -----
-    Pillow reads the files; tifffile reads colours of more than 8 bits in TIFF files. Of
-    a PNG file with such colours, Pillow reads 8 bits.
+    Pillow reads most files. tifffile finds the images of TIFF files and reads most of
+    them; for some compressions it needs imagecodecs. pydicom reads DICOM files, for
+    some compressions with a package that its message names. Of a PNG file with colours
+    of more than 8 bits, Pillow reads 8 bits.
+
+    The fourth band of a file may be alpha or, for instance, near infrared. It is taken
+    for alpha if the file says so, and if most of its values are at their two ends or
+    all are the same.
 
     Examples
     --------
     >>> import tempfile
-    >>> from pathlib import Path
-    >>> import numpy as np
+    >>>     >>> import numpy as np
     >>> from PIL import Image
     >>> from sklearn_anogan.datasets import load_images
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -127,26 +162,23 @@ def load_images(
         raise ImportError(
             "load_images needs Pillow: python -m pip install 'sklearn-anogan[images]'."
         )
-    paths = find_files(folder)
-    if not paths:
-        raise FileNotFoundError(
-            f"There is no image in {str(folder)!r}: the names of images end with "
-            f"{', '.join(sorted(SUFFIXES))}. Subfolders are not searched."
-        )
-    return ImageFiles(paths, height_and_width, color)
+    images, warning = load(folder, height_and_width, color, on_error)
+    if warning is not None:
+        warn_user(f"{warning}.")
+    return images
 
 
 def _height_and_width(size):
     """The parameter ``size`` as a pair, or None."""
     if size is None:
         return None
-    size = (size, size) if isinstance(size, Integral) else tuple(size)
-    if len(size) != 2 or not all(
-        isinstance(n, Integral) and n > 0  # type: ignore[operator]
-        for n in size
+    sides = np.array(size, dtype=object).tolist()
+    sides = sides if isinstance(sides, list) else [sides, sides]
+    if len(sides) != 2 or not all(
+        isinstance(n, Integral) and int(n) > 0 for n in sides
     ):
         raise ValueError(f"size must be one or two whole numbers, got {size!r}.")
-    return size
+    return tuple(int(n) for n in sides)
 
 
 @validate_params(

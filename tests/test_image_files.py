@@ -1,13 +1,12 @@
-import builtins
 import pickle
 
 import numpy as np
-import pydicom
 import pytest
 import tifffile
 from PIL import Image, ImageOps
 
-from sklearn_anogan import AnoGANDetector, PatchDetector, _image_files
+from sklearn_anogan import AnoGANDetector, PatchDetector
+from sklearn_anogan._image_files import _images, _readers
 from sklearn_anogan.datasets import load_images
 
 
@@ -103,43 +102,6 @@ def test_each_page_is_an_image(ramp, tmp_path):
     np.testing.assert_array_equal(found[:], [ramp, 2 * ramp, 3 * ramp, ramp])
 
 
-def test_dicom(ramp, tmp_path):
-    data = pydicom.Dataset()
-    data.file_meta = pydicom.dataset.FileMetaDataset()
-    data.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
-    data.Rows, data.Columns, data.SamplesPerPixel = 6, 8, 1
-    data.PhotometricInterpretation = "MONOCHROME2"
-    data.BitsAllocated = data.BitsStored = 16
-    data.HighBit, data.PixelRepresentation = 15, 0
-    data.RescaleSlope, data.RescaleIntercept = 2, -1000
-    data.PixelData = ramp.astype("<u2").tobytes()
-    data.SOPClassUID = data.file_meta.MediaStorageSOPClassUID = "1.2.3"
-    data.SOPInstanceUID = data.file_meta.MediaStorageSOPInstanceUID = "1.2.3.4"
-    data.save_as(tmp_path / "a.dcm", enforce_file_format=True)
-    found = load_images(tmp_path)
-    assert found.dtype == np.float32
-    np.testing.assert_array_equal(found[0], 2 * ramp - 1000)
-    data.NumberOfFrames = 2
-    data.PixelData = np.stack([ramp, 3 * ramp]).astype("<u2").tobytes()
-    data.save_as(tmp_path / "a.dcm", enforce_file_format=True)
-    found = load_images(tmp_path)
-    np.testing.assert_array_equal(found[1], 6 * ramp - 1000)
-
-
-def test_dicom_without_pydicom(tmp_path, monkeypatch):
-    (tmp_path / "a.dcm").write_bytes(b"DICM")
-    original = builtins.__import__
-
-    def without(name, *args, **kwargs):
-        if name == "pydicom":
-            raise ImportError(name)
-        return original(name, *args, **kwargs)
-
-    monkeypatch.setattr(builtins, "__import__", without)
-    with pytest.raises(ImportError, match=r"a\.dcm, install pydicom"):
-        load_images(tmp_path)
-
-
 def test_what_a_folder_holds_besides_images(ramp, tmp_path):
     """Hidden files, other files and folders are left out; names make the order."""
     for name in ("b.png", "a.PNG", ".hidden.png", "._b.png"):
@@ -209,15 +171,15 @@ def test_indexing(ramp, tmp_path):
 def test_few_files_are_decoded_once(ramp, tmp_path, monkeypatch):
     for i in range(5):
         save(ramp.astype(np.uint8), tmp_path / f"{i}.png")
-    read, calls = _image_files._read, []
+    read, calls = _readers.ImageFile.read, []
     monkeypatch.setattr(
-        _image_files, "_read", lambda *args: calls.append(args) or read(*args)
+        _readers.ImageFile, "read", lambda *args: calls.append(args) or read(*args)
     )
     found = load_images(tmp_path)
     assert not calls
     found[:], found[:]
     assert len(calls) == 5
-    monkeypatch.setattr(_image_files, "_MOST_KEPT", 2 * ramp.size)
+    monkeypatch.setattr(_images, "_MOST_KEPT", 2 * ramp.size)
     found = load_images(tmp_path)
     calls.clear()
     found[:], found[:]

@@ -1,0 +1,159 @@
+# Authors: The sklearn-anogan developers
+# SPDX-License-Identifier: BSD-3-Clause
+"""Files that Pillow reads."""
+
+import warnings
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import numpy as np
+
+from ._pixels import ORIENTATION, Header, before_black, is_band, upright, upright_size
+
+#: Text in PNG files of maps that this library draws.
+OWN = ("Software", "sklearn-anogan")
+
+#: Formats of pixels. Others of Pillow's are stubs, run a program, or take much for an
+#: image that is none.
+_FORMATS = (
+    "AVIF BMP DDS GIF HEIF JPEG JPEG2000 JXL MPO PNG PPM PSD QOI SGI SUN WEBP"
+).split()
+
+#: Formats that cannot be told by their first bytes.
+_BY_SUFFIX = {".dib": "DIB", ".pcx": "PCX", ".tga": "TGA"}
+
+#: Formats whose further frames are images; those of others are previews or layers.
+_WITH_PAGES = ("AVIF", "GIF", "PNG", "WEBP")
+
+#: Mode -> type of the values; all other modes have 8 bits.
+_TYPES = {"I;16": np.uint16, "I": np.int32, "F": np.float32}
+
+_GREY_MODES = ("1", "L", "I;16", "I", "F")
+_ALPHA_MODES = ("LA", "RGBA")
+
+
+class _Place(NamedTuple):
+    page: int
+    has_bands: bool  # whether alpha is a band
+    is_large: bool
+
+
+def header(path):
+    """The `Header` of a file.
+
+    Raises
+    ------
+    PIL.UnidentifiedImageError
+        If the file is no image that Pillow reads.
+    """
+    with opened(path, is_large=True) as image:
+        n_pages = image.n_frames if image.format in _WITH_PAGES else 1
+        mode, (width, height) = _mode(image), image.size
+        size = upright_size(height, width, _orientation(image))
+        is_own = image.format == "PNG" and image.info.get(OWN[0]) == OWN[1]
+        has_bands = mode in _ALPHA_MODES and not is_own
+        has_bands = has_bands and is_band(_alphas(image, n_pages))
+    if has_bands:
+        n_bands = len(mode)
+    else:
+        n_bands = 1 if mode in (*_GREY_MODES, "LA", "La") else 3
+    return Header(
+        places=tuple(
+            _Place(page, has_bands, _is_large(width * height))
+            for page in range(n_pages)
+        ),
+        dtype=np.dtype(_TYPES.get(mode, np.uint8)),
+        n_bands=n_bands,
+        size=size,
+        is_own=is_own,
+    )
+
+
+def read(path, place):
+    """The values (height, width[, bands]) of an image."""
+    with opened(path, place.is_large) as image:
+        if place.page:
+            image.seek(place.page)
+        orientation = _orientation(image)
+        return upright(_values(image, place.has_bands), orientation)
+
+
+@contextmanager
+def opened(path, is_large=False, formats=None):
+    """An image of Pillow; ``is_large`` if Pillow may warn of its size."""
+    from PIL import Image
+
+    formats = formats or _formats(path)
+    try:
+        if is_large:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+                image = Image.open(path, formats=formats)
+        else:
+            image = Image.open(path, formats=formats)
+    except Image.DecompressionBombError as error:
+        raise ValueError(
+            f"{error}. If you trust the file, set PIL.Image.MAX_IMAGE_PIXELS = None"
+        ) from error
+    with image:
+        yield image
+
+
+def _formats(path):
+    from PIL import Image
+
+    Image.init()
+    formats = [*_FORMATS, _BY_SUFFIX.get(path.suffix.lower())]
+    return [name for name in formats if name in Image.OPEN]
+
+
+def _is_large(n_pixels):
+    from PIL import Image
+
+    return n_pixels > (Image.MAX_IMAGE_PIXELS or np.inf)
+
+
+def _orientation(image):
+    try:
+        return image.getexif().get(ORIENTATION, 1)
+    except Exception:  # the tags are damaged, the image need not be
+        return 1
+
+
+def _mode(image):
+    """The mode, of 16 bits in any order of bytes; a palette is what it stands for."""
+    if image.mode.startswith("I;16"):
+        return "I;16"
+    return "RGB" if image.mode in ("P", "PA") else image.mode
+
+
+def _alphas(image, n_pages):
+    for page in range(n_pages):
+        if page:
+            image.seek(page)
+        if "A" in image.getbands():
+            yield np.asarray(image.getchannel("A"))
+
+
+def _values(image, has_bands):
+    """The values of an image of Pillow, with black behind what is transparent."""
+    if image.mode in ("La", "RGBa"):  # values are dark already where transparent
+        values = np.asarray(image)[..., :-1]
+        return values[..., 0] if image.mode == "La" else values
+    mode, key = _mode(image), image.info.get("transparency")
+    if mode == "I;16":
+        values = np.asarray(image).astype(np.uint16)
+        return values if key is None else np.where(values == key, np.uint16(0), values)
+    if mode in _ALPHA_MODES and has_bands:
+        return np.asarray(image)
+    if mode in _ALPHA_MODES or image.mode == "PA" or key is not None:
+        is_grey = mode in ("1", "L", "LA")
+        image = image.convert("L") if image.mode == "1" else image
+        values = np.asarray(image.convert("LA" if is_grey else "RGBA"))
+        shown = before_black(values[..., :-1], values[..., -1])
+        return shown[..., 0] if is_grey else shown
+    if mode == "1":
+        return np.asarray(image.convert("L"))
+    if mode in _GREY_MODES or image.mode == "RGB":
+        return np.asarray(image)
+    return np.asarray(image.convert("RGB"))
