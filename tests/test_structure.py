@@ -16,6 +16,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 #: one line know nothing of each other.
 LAYERS = [
     ["__main__"],
+    ["_command_line"],
     ["inspection", "persistence", "model_selection", "datasets"],
     ["_patches"],
     ["_detector"],

@@ -30,7 +30,7 @@ _WORDS = {
             "shrink the images by --size"
         ),
         r"PatchDetector looks": "The option --patches looks",
-        r"Lower the learning rate, lr=([\d.e+-]+\d)": (
+        r"Lower the learning rate, lr=([\d.e+-]*\d)": (
             r"Lower the learning rate, which is \1, by --set lr=VALUE"
         ),
         r"Use more images or a smaller n_filters": (
@@ -45,7 +45,7 @@ _WORDS = {
             "max_epochs=NUMBER, or try another --seed, --set lr=VALUE or --set "
             "n_filters=NUMBER"
         ),
-        r"PIL\.Image\.MAX_IMAGE_PIXELS": "--max-pixels",
+        r"set PIL\.Image\.MAX_IMAGE_PIXELS = None": "pass --max-pixels",
         r"Pass size, to give": "Use --size, to give",
         r"color='auto'": "--color auto",
         r"color='(\w+)'": r"--color \1",

@@ -85,6 +85,8 @@ def examine(detector, X, level=None, failed=None):
     for begin in range(0, n, size):
         numbers = range(begin, min(begin + size, n))
         yield from _judged(detector, X, numbers, level, failed)
+    if failed and len(failed) == n:
+        raise ValueError(f"None of the {n} images can be judged: {failed[0]}")
 
 
 def _first_look(detector, X, failed):
