@@ -221,11 +221,10 @@ class AnomalyMapDisplay:
         if reconstructions is not None:
             reconstructions = to_pictures(reconstructions)
         _check_sizes("Map", maps, images)
-        if masks is not None:
-            masks = _to_masks(masks)
-            _check_sizes("Mask", masks, images)
+        drawn = None if masks is None else _to_masks(masks)
+        _check_sizes("Mask", drawn or [], images)
         display = cls(
-            images, maps, reconstructions=reconstructions, masks=masks, scores=scores
+            images, maps, reconstructions=reconstructions, masks=drawn, scores=scores
         )
         return display.plot(**kwargs)
 
