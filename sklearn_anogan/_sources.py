@@ -135,6 +135,8 @@ def check_source(X, estimator_name):
     if what:
         raise TypeError(f"{estimator_name} needs images, but X is or holds {what}.")
     _check_mask(X, estimator_name)
+    _check_times(X, "X", estimator_name)
+    _check_columns(X, estimator_name)
     if is_list or is_column_of_images(X):
         _check_list(X, estimator_name)
 
@@ -145,6 +147,44 @@ def _check_mask(X, estimator_name):
             f"X is or holds a masked array with masked values, which {estimator_name} "
             "cannot leave out. Use X.filled(value), or leave out such images."
         )
+
+
+def _check_times(values, what, estimator_name):
+    """Refuse dates and spans of time, which numpy would not turn into numbers."""
+    dtype = getattr(values, "dtype", None)
+    if getattr(dtype, "kind", "") in ("m", "M"):
+        raise TypeError(_needs_numbers(estimator_name, what, dtype))
+
+
+def _check_columns(X, estimator_name):
+    """Refuse columns of a data frame that are no numbers, by name."""
+    for i, name in enumerate(getattr(X, "columns", ())):
+        column = X.iloc[:, i] if hasattr(X, "iloc") else X[name]
+        if getattr(column.dtype, "kind", "O") in "biufc":
+            continue
+        what, values = f"column {name!r} of X", np.asarray(column)
+        _check_times(values, what, estimator_name)
+        try:
+            values.astype(float)
+        except (TypeError, ValueError) as error:
+            message = _needs_numbers(estimator_name, what, column.dtype, f": {error}")
+            kind = TypeError if isinstance(error, TypeError) else ValueError
+            raise kind(message) from error
+
+
+def _needs_numbers(estimator_name, what, dtype, detail=""):
+    """Message for values that are no numbers, with what would work."""
+    kind = str(dtype).lower()
+    if "timedelta" in kind:
+        advice = "such as seconds, by dividing it by numpy.timedelta64(1, 's')"
+    elif "date" in kind or "period" in kind:
+        advice = "such as seconds since the first of its times"
+    else:
+        advice = "for example by sklearn.preprocessing.OneHotEncoder"
+    return (
+        f"{estimator_name} needs numbers, but {what} holds values of type {dtype}"
+        f"{detail}. Leave it out, or make numbers of it, {advice}."
+    )
 
 
 def _sequences_in_a_frame(X):
@@ -166,6 +206,7 @@ def _check_list(X, estimator_name):
         if hasattr(image, "getpalette"):
             as_array(image, i, estimator_name)
         _check_mask(image, estimator_name)
+        _check_times(image, f"image {i} of X", estimator_name)
         if kind := kind_of(image):
             kinds.setdefault(kind, i)
     check_types(kinds)

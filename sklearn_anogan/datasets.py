@@ -143,7 +143,8 @@ def load_images(
     Examples
     --------
     >>> import tempfile
-    >>>     >>> import numpy as np
+    >>> from pathlib import Path
+    >>> import numpy as np
     >>> from PIL import Image
     >>> from sklearn_anogan.datasets import load_images
     >>> with tempfile.TemporaryDirectory() as folder:

@@ -346,6 +346,37 @@ def test_masks_in_every_layout(zeros, layout):
         np.testing.assert_array_equal(mask, expected)
 
 
+def test_images_without_a_mask(fitted, zeros):
+    mask = zeros[1] > 8
+    for one in (mask, torch.tensor(mask)[np.newaxis], mask.tolist()):
+        display = AnomalyMapDisplay.from_predictions(
+            zeros[:3], zeros[:3], masks=[None, one, None]
+        )
+        assert len(display.contours_) == 1
+        assert display.masks[0] is display.masks[2] is None
+        np.testing.assert_array_equal(display.masks[1], mask)
+    display = AnomalyMapDisplay.from_estimator(fitted, zeros[:2], masks=[None, None])
+    assert display.contours_ == []
+    display = AnomalyMapDisplay(zeros[:2], zeros[:2], masks=[None, mask]).plot()
+    assert len(display.contours_) == 1
+    with pytest.raises(ValueError, match="inconsistent numbers"):
+        AnomalyMapDisplay.from_predictions(zeros[:2], zeros[:2], masks=[None])
+
+
+@pytest.mark.parametrize(
+    "mask, message",
+    [
+        (np.ones((4, 4)), r"Mask 1 has the size \(4, 4\), but its image \(8, 8\)"),
+        (np.ones(64), r"Mask 1 has the shape \(64,\): .*or None"),
+        (np.ones((8, 8, 3)), r"Mask 1 has the shape \(8, 8, 3\): .*or None"),
+        (True, r"Mask 1 has the shape \(\): .*or None"),
+    ],
+)
+def test_masks_of_other_shapes(zeros, mask, message):
+    with pytest.raises(ValueError, match=message):
+        AnomalyMapDisplay.from_predictions(zeros[:2], zeros[:2], masks=[None, mask])
+
+
 def test_pictures_of_other_sizes_are_not_drawn(zeros):
     other = np.ones((3, 4, 4))
     with pytest.raises(ValueError, match=r"Mask 0 has the size \(4, 4\).*\(8, 8\)"):

@@ -50,7 +50,7 @@ def test_links(tmp_path):
     (folder / "d").symlink_to(folder)
     (folder / "e").symlink_to("e")
     (folder / "f.png").symlink_to("nowhere.png")
-    with pytest.warns(UserWarning) as caught:
+    with pytest.warns(UserWarning, match="left out") as caught:
         found = load_images(folder)
     assert [str(warning.message) for warning in caught] == [
         "1 file left out: f.png (broken link)."

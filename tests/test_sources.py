@@ -226,6 +226,52 @@ def test_values_that_mean_something_else(zeros, cls, X, message):
         cls().fit(X(zeros))
 
 
+DATES = pd.date_range("2020-01-01", periods=30)
+
+
+@pytest.mark.parametrize(
+    "column, message",
+    [
+        (DATES, "type datetime64.*seconds since the first"),
+        (DATES.tz_localize("UTC"), "type datetime64.*UTC.*seconds since the first"),
+        (DATES.to_period("D"), "type period.*seconds since the first"),
+        (DATES - DATES[0], "type timedelta64.*dividing it"),
+        (["a"] * 30, "type (str|object).*'a'.*OneHotEncoder"),
+        (pd.Categorical(["a", "b"] * 15), "type category.*'a'.*OneHotEncoder"),
+        (pd.array(["a"] * 30, dtype="string"), "type string.*'a'.*OneHotEncoder"),
+        ([{}] * 30, "type object.*OneHotEncoder"),
+    ],
+)
+@pytest.mark.parametrize("cls", [AnoGANDetector, PatchDetector])
+def test_columns_that_are_no_numbers(rng, cls, column, message):
+    X = pd.DataFrame(rng.uniform(size=(30, 2)), columns=["a", "b"])
+    X.insert(1, "odd", column)
+    with pytest.raises((TypeError, ValueError), match=f"column 'odd' of X.*{message}"):
+        cls().fit(X)
+
+
+def test_columns_that_can_be_numbers(rng):
+    X = pd.DataFrame({"a": rng.uniform(size=30)})
+    X["b"], X["c"] = pd.Categorical([1, 2] * 15), [True, False] * 15
+    X["d"], X["e"] = ["1.5"] * 30, pd.array([1, 2] * 15, dtype="Int64")
+    AnoGANDetector(n_filters=4, max_epochs=1).fit(X)
+
+
+@pytest.mark.parametrize("cls", [AnoGANDetector, PatchDetector])
+def test_times_are_no_numbers(cls):
+    dates = np.array(DATES)
+    images = np.resize(dates, (30, 8, 8))
+    for X, what in [
+        (dates[:, np.newaxis], "X"),
+        (images, "X"),
+        (images - dates[0], "X"),
+        ([*images], "image 0 of X"),
+        (pd.Series([*images]), "image 0 of X"),
+    ]:
+        with pytest.raises(TypeError, match=f"needs numbers, but {what} holds .*64"):
+            cls().fit(X)
+
+
 def test_lists_of_one_kind(zeros):
     """Nothing is masked; float32 beside float64; images of Pillow."""
 

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -43,8 +44,8 @@ class AnomalyMapDisplay:
     reconstructions : list of n arrays shaped like `images`, default=None
         The nearest normal image for each of `images`.
 
-    masks : list of n arrays (height, width), default=None
-        True where an image is known to be anomalous.
+    masks : list of n arrays (height, width) or None, default=None
+        True where an image is known to be anomalous; None for an image without a mask.
 
     scores : array of shape (n,), default=None
         Scores to write above the images.
@@ -86,7 +87,7 @@ class AnomalyMapDisplay:
         maps: Pictures,
         *,
         reconstructions: Pictures | None = None,
-        masks: Pictures | None = None,
+        masks: Pictures | Sequence[NDArray[Any] | None] | None = None,
         scores: Numbers | None = None,
     ) -> None:
         self.images = images
@@ -101,7 +102,7 @@ class AnomalyMapDisplay:
         detector: AnoGANDetector | PatchDetector,
         X: ImagesLike,
         *,
-        masks: ImagesLike | None = None,
+        masks: ImagesLike | Sequence[ArrayLike | None] | None = None,
         **kwargs: Any,
     ) -> Self:
         """Find the nearest normal images and draw the maps.
@@ -115,7 +116,8 @@ class AnomalyMapDisplay:
             Images in any layout that `detector` takes, but not flattened.
 
         masks : array-like of shape (n, height, width) or list, default=None
-            True where an image is known to be anomalous. Drawn as contours.
+            True where an image is known to be anomalous. Drawn as contours. In a list,
+            None stands for an image without a mask.
 
         **kwargs
             Arguments of `plot`.
@@ -128,6 +130,8 @@ class AnomalyMapDisplay:
         ------
         TypeError
             If the detector has no maps.
+        ValueError
+            If a mask has another size than its image.
 
         Examples
         --------
@@ -165,7 +169,7 @@ class AnomalyMapDisplay:
         maps: ImagesLike,
         *,
         reconstructions: ImagesLike | None = None,
-        masks: ImagesLike | None = None,
+        masks: ImagesLike | Sequence[ArrayLike | None] | None = None,
         scores: Numbers | None = None,
         **kwargs: Any,
     ) -> Self:
@@ -183,7 +187,8 @@ class AnomalyMapDisplay:
             The nearest normal images, shaped like `images`.
 
         masks : array-like of shape (n, height, width) or list, default=None
-            True where an image is known to be anomalous. Drawn as contours.
+            True where an image is known to be anomalous. Drawn as contours. In a list,
+            None stands for an image without a mask.
 
         scores : array-like of shape (n,), default=None
             Scores to write above the images.
@@ -215,12 +220,11 @@ class AnomalyMapDisplay:
         images, maps = to_pictures(images), to_pictures(maps)
         if reconstructions is not None:
             reconstructions = to_pictures(reconstructions)
-        if masks is not None:
-            masks = to_pictures(masks)
-        for what, pictures in (("Map", maps), ("Mask", masks or [])):
-            _check_sizes(what, pictures, images)
+        _check_sizes("Map", maps, images)
+        drawn = None if masks is None else _to_masks(masks)
+        _check_sizes("Mask", drawn or [], images)
         display = cls(
-            images, maps, reconstructions=reconstructions, masks=masks, scores=scores
+            images, maps, reconstructions=reconstructions, masks=drawn, scores=scores
         )
         return display.plot(**kwargs)
 
@@ -287,9 +291,10 @@ class AnomalyMapDisplay:
         for i, (ax, each) in enumerate(zip(self.axes_[-1], self.maps, strict=True)):
             shown = ax.imshow(each, cmap=cmap, vmin=0, vmax=vmax, alpha=alpha)
             self.maps_.append(shown)
-            if self.masks is not None and np.any(self.masks[i]):
-                mask = np.asarray(self.masks[i], dtype=float)
-                contour = ax.contour(mask, [0.5], colors="cyan", linewidths=0.8)
+            mask = None if self.masks is None else self.masks[i]
+            if mask is not None and np.any(mask):
+                of_mask = np.asarray(mask, dtype=float)
+                contour = ax.contour(of_mask, [0.5], colors="cyan", linewidths=0.8)
                 self.contours_.append(contour)
         for ax, name in zip(self.axes_[:, 0], rows, strict=True):
             ax.set_ylabel(name, rotation=0, ha="right", va="center")
@@ -512,10 +517,31 @@ def _one_axes(ax):
     return ax, ax.figure
 
 
+def _to_masks(masks):
+    """Masks in any layout as a list of arrays (height, width); None stays None."""
+    return [_to_mask(mask, i) for i, mask in enumerate(masks)]
+
+
+def _to_mask(mask, i):
+    if mask is None:
+        return None
+    try:
+        (found,) = to_pictures([mask])
+        if found.ndim == 2:
+            return found
+        shape = found.shape
+    except ValueError:
+        shape = np.shape(mask)
+    raise ValueError(
+        f"Mask {i} has the shape {tuple(shape)}: a mask must be (height, width), or "
+        "None for an image without one."
+    )
+
+
 def _check_sizes(what, pictures, images):
     """Refuse what would be drawn at another scale than its image."""
     for i, (picture, image) in enumerate(zip(pictures, images, strict=False)):
-        if picture.shape[:2] != image.shape[:2]:
+        if picture is not None and picture.shape[:2] != image.shape[:2]:
             raise ValueError(
                 f"{what} {i} has the size {picture.shape[:2]}, but its image "
                 f"{image.shape[:2]}. Give all the size of the images."
