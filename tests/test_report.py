@@ -14,11 +14,18 @@ from scipy.ndimage import binary_dilation
 from sklearn.ensemble import IsolationForest
 from sklearn.exceptions import NotFittedError
 from sklearn.svm import OneClassSVM
+from sklearn.utils import Bunch
 
 from sklearn_anogan import AnoGANDetector, PatchDetector
 from sklearn_anogan.datasets import load_images, make_retina
 from sklearn_anogan.inspection import _examining, _report, report
-from sklearn_anogan.inspection._drawing import fitted_to, in_colors, marked
+from sklearn_anogan.inspection._drawing import (
+    draw_scale,
+    fitted_to,
+    in_colors,
+    marked,
+)
+from sklearn_anogan.inspection._examining import names_of
 
 
 class Parsed(HTMLParser):
@@ -343,6 +350,111 @@ def test_what_cannot_be_reported(ruled, zeros, tmp_path):
     with pytest.raises(ValueError, match="NaN"):
         report(ruled, np.full((2, 8, 8), np.nan), path)
     assert path.read_text() == "before"
+
+
+def test_what_is_not_shown_is_said(ruled, zeros, tmp_path):
+    """The marked images without a card, and the smallest p-value that there is."""
+    X, path = damage(zeros[100:120]), tmp_path / "report.html"
+    found = report(ruled, X, path, n_images=3)
+    n_marked, smallest = (found.labels == -1).sum(), found.p_values.min()
+    assert n_marked > 3
+    assert smallest == 1 / 40
+    page = Parsed(path)
+    text = re.sub(r"\s+", " ", " ".join(page.text["p"]))
+    assert f"Of the {n_marked} marked ones, 3 are shown" in text
+    assert "so that 0.025 is the smallest p-value possible" in text
+    captions = re.sub(r"\s+", " ", " ".join(page.text["figcaption"]))
+    assert captions.count("p = 0.025 (the smallest possible), score") == 3
+    report(ruled, X, path, n_images=n_marked)
+    text = re.sub(r"\s+", " ", " ".join(Parsed(path).text["p"]))
+    assert f"Of the 20 images, {n_marked} are shown, all marked ones among" in text
+    report(ruled, X, path)
+    text = " ".join(Parsed(path).text["p"])
+    assert "are shown" not in text
+    captions = Parsed(path).text["figcaption"]
+    assert sum("(the smallest possible)" in each for each in captions) < len(X)
+
+
+def test_the_colours_have_a_scale(ruled, zeros, tmp_path):
+    report(ruled, zeros[:3], tmp_path / "report.html")
+    scale = Parsed(tmp_path / "report.html").pictures()["Scale of the colours"]
+    is_threshold = (scale[..., 0] < 60) & (scale[..., 1:].min(axis=2) > 200)
+    assert is_threshold.any(axis=0).sum() in range(1, 9)  # an upright line
+
+
+def test_the_scale_says_what_colours_mean(ruled, zeros):
+    heat = _examining.Heat(ruled)
+    one = ruled.anomaly_map(damage(zeros[:1]))[0]
+    colors, _ = heat.of(one)
+    inside = (colors > 0) & (colors < 1)
+    np.testing.assert_allclose(heat.value_of(colors[inside]), one[inside], rtol=1e-4)
+    axes = plt.figure().subplots()
+    draw_scale(axes, heat)
+    ticks = [label.get_text() for label in axes.get_xticklabels()]
+    assert ticks[0] == f"≤ {heat.value_of(0):.3g}"
+    assert ticks[-1] == f"≥ {heat.value_of(1):.3g}"
+    (at,) = {*axes.lines[0].get_xdata()}
+    np.testing.assert_allclose(heat.value_of(at / 399), heat.threshold, rtol=0.02)
+    plt.close()
+
+
+def test_marks_by_p_values(ruled, zeros, tmp_path):
+    X, path = damage(zeros[100:120]), tmp_path / "report.html"
+    found = report(ruled, X, path, level=0.3)
+    np.testing.assert_array_equal(found.labels == -1, found.p_values <= 0.3)
+    everything = " ".join(text for each in Parsed(path).text.values() for text in each)
+    assert "those with a p-value of at most 0.3" in everything
+    assert "What lies left of the threshold" not in everything
+    with pytest.raises(
+        ValueError, match=r"No p-value is 0\.01 or less: the 39 held-out"
+    ):
+        report(ruled, X, path, level=0.01)
+    with pytest.raises(ValueError, match=r"level == 1\.5"):
+        report(ruled, X, path, level=1.5)
+
+
+def test_files_left_out_are_listed(ruled, zeros, tmp_path):
+    folder, path = tmp_path / "images", tmp_path / "report.html"
+    folder.mkdir()
+    for name in ("a.png", "sub.png"):
+        Image.fromarray((15 * zeros[0]).astype(np.uint8)).save(folder / name)
+    (folder / "<b>.csv").write_text("a,b")
+    X = load_images(folder)
+    report(ruled, X, path)
+    page = Parsed(path)
+    assert "Files left out (1)" in page.text["h2"]
+    assert any(text.endswith("<b>.csv") for text in page.text["td"])
+    with pytest.raises(ValueError, match=r"path is a file of X: .*a\.png"):
+        report(ruled, X, folder / "a.png")
+    (tmp_path / "link").symlink_to(folder / "a.png")
+    with pytest.raises(ValueError, match="path is a file of X"):
+        report(ruled, X, tmp_path / "link")
+    report(ruled, zeros[:2], path)
+    assert "Files left out" not in path.read_text(encoding="utf-8")
+
+
+def test_images_that_fail_are_left_out(ruled, zeros, monkeypatch):
+    monkeypatch.setattr(_examining, "_BLOCK_VALUES", 4 * 64)
+    X = zeros[:10].copy()
+    X[[0, 5], 3, 3] = np.nan
+    failed = {}
+    blocks = [*_examining.examine(ruled, X, failed=failed)]
+    index = np.concatenate([block.index for block in blocks])
+    assert [*index] == [1, 2, 3, 4, 6, 7, 8, 9]
+    scores = np.concatenate([block.scores for block in blocks])
+    np.testing.assert_array_equal(scores, ruled.score_samples(zeros[index]))
+    assert {*failed} == {0, 5}
+    assert "NaN" in failed[5]
+    X[:] = np.nan
+    with pytest.raises(ValueError, match="None of the 10 images can be judged"):
+        [*_examining.examine(ruled, X, failed={})]
+
+
+def test_names_of_several_folders(tmp_path):
+    paths = [tmp_path / name for name in ("a/1.png", "a/b/1.png", "a/b/1.png")]
+    X = Bunch(paths=paths)
+    assert names_of(X) == ["1.png", "b/1.png, page 0", "b/1.png, page 1"]
+    assert names_of(Bunch(paths=paths[1:2])) == ["1.png"]
 
 
 def test_pictures_are_fitted():
