@@ -57,6 +57,8 @@ def test_devices_are_written_to(tmp_path):
     assert link.is_symlink()
     with open(tmp_path / "out", "wb") as file:  # as of a shell: > out
         write(f"/dev/fd/{file.fileno()}")
+        # The file stays the one that the shell has opened.
+        assert os.path.samestat(os.fstat(file.fileno()), (tmp_path / "out").stat())
     assert (tmp_path / "out").read_bytes() == b"new"
     assert sorted(os.listdir(tmp_path)) == ["null", "out"]
 
