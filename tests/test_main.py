@@ -263,6 +263,7 @@ def test_inputs_are_never_replaced(model, folders, tmp_path, capsys):
         [*score, "--csv", link],
         [*score, "--report", new / ".." / "new" / "01.png"],
         [*score, "--csv", tmp_path / "x.csv", "--report", tmp_path / "x.csv"],
+        [*score, "--maps", tmp_path / "x", "--report", tmp_path / "x"],
         [*score, "--maps", new],
         [*fit, "--output", normal / "03.png"],
         [*fit, "--output", hard],

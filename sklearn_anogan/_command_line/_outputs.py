@@ -45,7 +45,8 @@ def check_outputs(args, **kinds):
     ------
     OSError, ValueError
     """
-    taken = {}
+    maps = getattr(args, "maps", None)
+    taken = {} if maps is None else {os.path.realpath(maps): "maps"}
     for option, is_own in kinds.items():
         path = getattr(args, option)
         if path in (None, STDOUT):
