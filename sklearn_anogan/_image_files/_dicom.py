@@ -14,7 +14,7 @@ def header(path):
     """The `Header` of a file."""
     data = _dataset(path)
     if not any(name in data for name in _PIXELS):
-        raise ValueError("it is a DICOM file without pixels")
+        raise ValueError("it is a DICOM file without pixels, or none")
     is_color = _is_palette(data) or int(data.get("SamplesPerPixel", 1)) > 1
     n_frames = int(data.get("NumberOfFrames") or 1)
     return Header(

@@ -3,7 +3,7 @@
 """Files that Pillow reads."""
 
 import warnings
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import NamedTuple
 
 import numpy as np
@@ -19,8 +19,17 @@ _FORMATS = (
     "AVIF BMP DDS GIF HEIF JPEG JPEG2000 JXL MPO PNG PPM PSD QOI SGI SUN WEBP"
 ).split()
 
-#: Formats that cannot be told by their first bytes.
-_BY_SUFFIX = {".dib": "DIB", ".pcx": "PCX", ".tga": "TGA"}
+#: Formats whose first bytes do not tell enough, or are of icons.
+_BY_SUFFIX = {
+    ".cur": "CUR",
+    ".dib": "DIB",
+    ".icns": "ICNS",
+    ".ico": "ICO",
+    ".pcx": "PCX",
+    ".tga": "TGA",
+    ".xbm": "XBM",
+    ".xpm": "XPM",
+}
 
 #: Formats whose further frames are images; those of others are previews or layers.
 _WITH_PAGES = ("AVIF", "GIF", "PNG", "WEBP")
@@ -46,7 +55,7 @@ def header(path):
     PIL.UnidentifiedImageError
         If the file is no image that Pillow reads.
     """
-    with opened(path, is_large=True) as image:
+    with opened(path, may_be_large=True) as image:
         n_pages = image.n_frames if image.format in _WITH_PAGES else 1
         mode, (width, height) = _mode(image), image.size
         size = upright_size(height, width, _orientation(image))
@@ -59,8 +68,7 @@ def header(path):
         n_bands = 1 if mode in (*_GREY_MODES, "LA", "La") else 3
     return Header(
         places=tuple(
-            _Place(page, has_bands, _is_large(width * height))
-            for page in range(n_pages)
+            _Place(page, has_bands, is_large(width * height)) for page in range(n_pages)
         ),
         dtype=np.dtype(_TYPES.get(mode, np.uint8)),
         n_bands=n_bands,
@@ -74,29 +82,27 @@ def read(path, place):
     with opened(path, place.is_large) as image:
         if place.page:
             image.seek(place.page)
-        orientation = _orientation(image)
-        return upright(_values(image, place.has_bands), orientation)
+        values = _values(image, place.has_bands)
+        return upright(values, _orientation(image))
 
 
 @contextmanager
-def opened(path, is_large=False, formats=None):
-    """An image of Pillow; ``is_large`` if Pillow may warn of its size."""
+def opened(path, may_be_large, formats=None):
+    """An image of Pillow, without a warning of its size."""
     from PIL import Image
 
-    formats = formats or _formats(path)
-    try:
-        if is_large:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-                image = Image.open(path, formats=formats)
-        else:
-            image = Image.open(path, formats=formats)
-    except Image.DecompressionBombError as error:
-        raise ValueError(
-            f"{error}. If you trust the file, set PIL.Image.MAX_IMAGE_PIXELS = None"
-        ) from error
-    with image:
-        yield image
+    with ExitStack() as stack:
+        if may_be_large:  # only then, since other threads would see the filter too
+            stack.enter_context(warnings.catch_warnings())
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        try:
+            with Image.open(path, formats=formats or _formats(path)) as image:
+                yield image
+        except Image.DecompressionBombError as error:
+            raise ValueError(
+                f"{str(error).rstrip('.')}. If you trust the file, set "
+                "PIL.Image.MAX_IMAGE_PIXELS = None"
+            ) from error
 
 
 def _formats(path):
@@ -107,7 +113,8 @@ def _formats(path):
     return [name for name in formats if name in Image.OPEN]
 
 
-def _is_large(n_pixels):
+def is_large(n_pixels):
+    """Whether Pillow warns of an image of this size."""
     from PIL import Image
 
     return n_pixels > (Image.MAX_IMAGE_PIXELS or np.inf)
@@ -122,6 +129,8 @@ def _orientation(image):
 
 def _mode(image):
     """The mode, of 16 bits in any order of bytes; a palette is what it stands for."""
+    if "LA;16B" in str(image.tile):  # grey and alpha, which Pillow reads as colours
+        return "LA"
     if image.mode.startswith("I;16"):
         return "I;16"
     return "RGB" if image.mode in ("P", "PA") else image.mode
@@ -145,7 +154,7 @@ def _values(image, has_bands):
         values = np.asarray(image).astype(np.uint16)
         return values if key is None else np.where(values == key, np.uint16(0), values)
     if mode in _ALPHA_MODES and has_bands:
-        return np.asarray(image)
+        return np.asarray(image.convert(mode))
     if mode in _ALPHA_MODES or image.mode == "PA" or key is not None:
         is_grey = mode in ("1", "L", "LA")
         image = image.convert("L") if image.mode == "1" else image

@@ -74,7 +74,7 @@ class ImageFile:
             )
         try:
             return _READERS[self.reader].read(self.path, self.header.places[number])
-        except (ImportError, MemoryError):
+        except ImportError:
             raise
         except Exception as error:  # a damaged file may provoke any
             raise unreadable(self.path, error) from error
@@ -116,7 +116,7 @@ def open_file(path, is_meant):
         stamp = _stamp(path)
         reader = _reader(path, is_meant)
         header = _READERS[reader].header(path)
-    except (ImportError, MemoryError, NoImageError):
+    except (ImportError, NoImageError):
         raise
     except FileNotFoundError:
         raise FileNotFoundError(f"There is no file {path}.") from None
@@ -162,7 +162,7 @@ def _reader(path, is_meant):
 
 def _is_of_pillow(path):
     try:
-        with _pillow.opened(path, is_large=True):
+        with _pillow.opened(path, may_be_large=True):
             return True
     except Exception:
         return False
