@@ -6,6 +6,7 @@ from collections import Counter
 
 from ._folders import find_files
 from ._images import Decoder, ImageFiles
+from ._pillow import large_allowed
 from ._readers import SUFFIXES, NoImageError, has_image_name, in_words, open_file
 
 #: Reason to leave out what this library has drawn.
@@ -25,7 +26,8 @@ def load(folder, size, color, on_error):
     """
     paths, left_out, searched = find_files(folder, on_error)
     decoder = Decoder(size, color == "grey")
-    files, problem = _opened(paths, decoder, on_error, left_out, searched)
+    with large_allowed():
+        files, problem = _opened(paths, decoder, on_error, left_out, searched)
     for choose in (_refuse_bands, _refuse_minority):
         for file, reason, message in choose(files, color):
             error = ValueError(f"{file.path} {message}")

@@ -3,7 +3,7 @@
 """Files that Pillow reads."""
 
 import warnings
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import NamedTuple
 
 import numpy as np
@@ -48,14 +48,14 @@ class _Place(NamedTuple):
 
 
 def header(path):
-    """The `Header` of a file.
+    """The `Header` of a file; to be called where `large_allowed`.
 
     Raises
     ------
     PIL.UnidentifiedImageError
         If the file is no image that Pillow reads.
     """
-    with opened(path, may_be_large=True) as image:
+    with opened(path) as image:
         n_pages = image.n_frames if image.format in _WITH_PAGES else 1
         mode, (width, height) = _mode(image), image.size
         size = upright_size(height, width, _orientation(image))
@@ -87,14 +87,12 @@ def read(path, place):
 
 
 @contextmanager
-def opened(path, may_be_large, formats=None):
-    """An image of Pillow, without a warning of its size."""
+def opened(path, may_be_large=False, formats=None):
+    """An image of Pillow, if it may be large without a warning of its size."""
     from PIL import Image
 
-    with ExitStack() as stack:
-        if may_be_large:  # only then, since other threads would see the filter too
-            stack.enter_context(warnings.catch_warnings())
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+    # Only where it is needed: other threads see the filter of warnings too.
+    with large_allowed() if may_be_large else nullcontext():
         try:
             with Image.open(path, formats=formats or _formats(path)) as image:
                 yield image
@@ -105,12 +103,22 @@ def opened(path, may_be_large, formats=None):
             ) from error
 
 
+@contextmanager
+def large_allowed():
+    """Without warnings of images that are large, but not too large for Pillow."""
+    from PIL import Image
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        yield
+
+
 def _formats(path):
     from PIL import Image
 
     Image.init()
-    formats = [*_FORMATS, _BY_SUFFIX.get(path.suffix.lower())]
-    return [name for name in formats if name in Image.OPEN]
+    by_suffix = _BY_SUFFIX.get(path.suffix.lower())
+    return [name for name in (*_FORMATS, by_suffix) if name in Image.OPEN]
 
 
 def is_large(n_pixels):
@@ -129,7 +137,9 @@ def _orientation(image):
 
 def _mode(image):
     """The mode, of 16 bits in any order of bytes; a palette is what it stands for."""
-    if "LA;16B" in str(image.tile):  # grey and alpha, which Pillow reads as colours
+    if image.mode == "RGBA" and "LA;16B" in str(
+        image.tile
+    ):  # grey and alpha, which Pillow reads as colours
         return "LA"
     if image.mode.startswith("I;16"):
         return "I;16"
