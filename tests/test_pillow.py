@@ -217,6 +217,17 @@ def test_truncated_files(rng, tmp_path, name, share):
     np.testing.assert_array_equal(found[:], [values])
 
 
+@pytest.mark.parametrize("n_bands", [1, 3, 4])
+def test_a_single_wrong_bit(rng, tmp_path, n_bands):
+    values = rng.randint(1, 255, size=(64, 64, n_bands)).astype(np.uint8)
+    path = save(values if n_bands > 1 else values[..., 0], tmp_path / "a.png")
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"a\.png cannot be read as an image"):
+        load_images(tmp_path)
+
+
 def test_large_images(tmp_path, monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
     values = np.arange(150, dtype=np.uint8).reshape(10, 15)

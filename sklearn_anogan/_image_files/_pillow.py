@@ -129,6 +129,8 @@ def is_large(n_pixels):
 
 
 def _orientation(image):
+    if image.format == "PNG" and "exif" not in image.info:
+        image.load()  # the tags may come last
     try:
         return image.getexif().get(ORIENTATION, 1)
     except Exception:  # the tags are damaged, the image need not be
@@ -137,10 +139,8 @@ def _orientation(image):
 
 def _mode(image):
     """The mode, of 16 bits in any order of bytes; a palette is what it stands for."""
-    if image.mode == "RGBA" and "LA;16B" in str(
-        image.tile
-    ):  # grey and alpha, which Pillow reads as colours
-        return "LA"
+    if image.mode == "RGBA" and "LA;16B" in str(image.tile):
+        return "LA"  # of 16 bits, which Pillow reads as colours
     if image.mode.startswith("I;16"):
         return "I;16"
     return "RGB" if image.mode in ("P", "PA") else image.mode
