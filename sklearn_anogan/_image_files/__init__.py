@@ -5,6 +5,6 @@
 from ._images import ImageFiles
 from ._loading import load
 from ._pillow import OWN
-from ._readers import SUFFIXES
+from ._readers import SUFFIXES, has_image_name
 
-__all__ = ["OWN", "SUFFIXES", "ImageFiles", "load"]
+__all__ = ["OWN", "SUFFIXES", "ImageFiles", "has_image_name", "load"]

@@ -7,7 +7,8 @@ from collections import Counter
 from ._folders import find_files
 from ._images import Decoder, ImageFiles
 from ._pillow import large_allowed
-from ._readers import SUFFIXES, NoImageError, has_image_name, in_words, open_file
+from ._pixels import NoImageError
+from ._readers import SUFFIXES, has_image_name, in_words, open_file
 
 #: Reason to leave out what this library has drawn.
 _OWN_MAP = "a map of this library"

@@ -56,7 +56,7 @@ def header(path):
         If the file is no image that Pillow reads.
     """
     with opened(path) as image:
-        n_pages = image.n_frames if image.format in _WITH_PAGES else 1
+        n_pages = getattr(image, "n_frames", 1) if image.format in _WITH_PAGES else 1
         mode, (width, height) = _mode(image), image.size
         size = upright_size(height, width, _orientation(image))
         is_own = image.format == "PNG" and image.info.get(OWN[0]) == OWN[1]

@@ -20,6 +20,10 @@ _TURNS = {
 }
 
 
+class NoImageError(ValueError):
+    """A file that is whole, but holds no image."""
+
+
 @dataclass(frozen=True)
 class Header:
     """What a file tells of its images.

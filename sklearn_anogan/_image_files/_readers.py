@@ -9,7 +9,7 @@ from pathlib import Path
 from types import ModuleType
 
 from . import _dicom, _pillow, _tiff
-from ._pixels import Header
+from ._pixels import Header, NoImageError
 
 _DICOM = {".dcm", ".dicom"}
 _TIFF = {".tif", ".tiff"}
@@ -34,10 +34,6 @@ _UNREADABLE = {
     *".3fr .arw .cr2 .cr3 .dng .exr .heic .heif .jxl .nef .orf .pef .raf .rw2".split(),
     *".srw".split(),
 }
-
-
-class NoImageError(ValueError):
-    """A file whose name and content are of no image."""
 
 
 @dataclass(frozen=True)
@@ -115,12 +111,13 @@ def open_file(path, is_meant):
             )
         reader = _reader(path, is_meant)
         header = _READERS[reader].header(path)
-    except (ImportError, NoImageError):
+    except ImportError:
         raise
     except FileNotFoundError:
         raise FileNotFoundError(f"There is no file {path}.") from None
     except Exception as error:  # a damaged file may provoke any
-        if _is_unidentified(error) and not is_meant:
+        is_none = isinstance(error, NoImageError) or _is_unidentified(error)
+        if is_none and not is_meant:
             raise NoImageError(_why_none(path)) from error
         raise unreadable(path, error) from error
     return ImageFile(path, _stamp(found), reader, header)
@@ -148,7 +145,7 @@ def _reader(path, is_meant):
     if start.startswith(_MAGIC_OF_TIFF):
         return "tiff"
     if start.startswith(_MAGIC_OF_TEXT) and not is_meant:
-        raise NoImageError(_why_none(path))
+        raise NoImageError("it is a text")
     if path.suffix.lower() in _DICOM and not _is_of_pillow(path):
         return "dicom"
     return "pillow"

@@ -14,6 +14,7 @@ from ._pillow import opened as opened_by_pillow
 from ._pixels import (
     ORIENTATION,
     Header,
+    NoImageError,
     before_black,
     highest,
     is_band,
@@ -53,7 +54,7 @@ def header(path):
     with _opened(path) as file:
         places = _places(file)
         if not places:
-            raise ValueError("it holds no whole image, only masks or reduced ones")
+            raise NoImageError("it holds no whole image, only masks or reduced ones")
         _check_is_whole(file, places)
         kinds = {}
         for place in places:
