@@ -157,6 +157,35 @@ def test_16_bits_in_any_order(tmp_path):
     np.testing.assert_array_equal(load_images(tmp_path)[:], [values, values])
 
 
+@pytest.mark.parametrize("n_bands, kind", [(2, 4), (3, 2), (4, 6)])
+def test_wide_bands_of_png_files(rng, tmp_path, n_bands, kind):
+    """Pillow reads the upper 8 of the 16 bits, with alpha as in files of 8 bits."""
+    values = rng.randint(256, 65_000, size=(16, 16, n_bands)).astype(np.uint16)
+    path = tmp_path / "a.png"
+
+    def write(values):
+        rows = [b"\0" + row.astype(">u2").tobytes() for row in values]
+        path.write_bytes(b"\x89PNG\r\n\x1a\n")
+        for name, data in (
+            (b"IHDR", struct.pack(">IIBBBBB", 16, 16, 16, kind, 0, 0, 0)),
+            (b"IDAT", zlib.compress(b"".join(rows))),
+            (b"IEND", b""),
+        ):
+            crc = struct.pack(">I", zlib.crc32(name + data))
+            with open(path, "ab") as file:
+                file.write(struct.pack(">I", len(data)) + name + data + crc)
+
+    write(values)
+    np.testing.assert_array_equal(the_only(path), values >> 8)
+    if kind != 2:
+        shown = values[..., -1] > 30_000
+        values[..., -1] = np.where(shown, 65535, 0)
+        write(values)
+        expected = (values[..., :-1] >> 8) * shown[..., np.newaxis]
+        expected = expected[..., 0] if n_bands == 2 else expected
+        np.testing.assert_array_equal(the_only(path), expected)
+
+
 def test_damaged_tags_of_cameras(smooth, tmp_path):
     """The image can be seen, whatever is the matter with its tags."""
     path = tmp_path / "a.jpg"
@@ -186,6 +215,17 @@ def test_truncated_files(rng, tmp_path, name, share):
         found = load_images(tmp_path, on_error="skip")
     assert [*found.left_out] == [path]
     np.testing.assert_array_equal(found[:], [values])
+
+
+@pytest.mark.parametrize("n_bands", [1, 3, 4])
+def test_a_single_wrong_bit(rng, tmp_path, n_bands):
+    values = rng.randint(1, 255, size=(64, 64, n_bands)).astype(np.uint8)
+    path = save(values if n_bands > 1 else values[..., 0], tmp_path / "a.png")
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"a\.png cannot be read as an image"):
+        load_images(tmp_path)
 
 
 def test_large_images(tmp_path, monkeypatch):

@@ -211,6 +211,10 @@ def test_only_reduced_pages(bands, tmp_path, metadata):
     tifffile.imwrite(path, bands[..., 0], subfiletype=1, metadata=metadata)
     with pytest.raises(ValueError, match=r"a\.tif .* no whole image"):
         load_images(tmp_path)
+    path.rename(tmp_path / "a.nef")
+    tifffile.imwrite(path, bands[..., 0])
+    found = load_images(tmp_path)
+    assert found.left_out == {tmp_path / "a.nef": "no reader of .nef files"}
 
 
 @pytest.mark.parametrize("kind", ["a.ome.tif", "a.tif"])

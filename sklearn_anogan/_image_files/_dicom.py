@@ -4,7 +4,7 @@
 
 import numpy as np
 
-from ._pixels import Header
+from ._pixels import Header, NoImageError
 
 #: Elements with more bytes are read when they are asked for: the pixels.
 _LARGE = 2**16
@@ -14,7 +14,7 @@ def header(path):
     """The `Header` of a file."""
     data = _dataset(path)
     if not any(name in data for name in _PIXELS):
-        raise ValueError("it is a DICOM file without pixels")
+        raise NoImageError("it is a DICOM file without pixels, or none")
     is_color = _is_palette(data) or int(data.get("SamplesPerPixel", 1)) > 1
     n_frames = int(data.get("NumberOfFrames") or 1)
     return Header(

@@ -6,7 +6,9 @@ from collections import Counter
 
 from ._folders import find_files
 from ._images import Decoder, ImageFiles
-from ._readers import SUFFIXES, NoImageError, has_image_name, in_words, open_file
+from ._pillow import large_allowed
+from ._pixels import NoImageError
+from ._readers import SUFFIXES, has_image_name, in_words, open_file
 
 #: Reason to leave out what this library has drawn.
 _OWN_MAP = "a map of this library"
@@ -25,13 +27,15 @@ def load(folder, size, color, on_error):
     """
     paths, left_out, searched = find_files(folder, on_error)
     decoder = Decoder(size, color == "grey")
-    files, problem = _opened(paths, decoder, on_error, left_out, searched)
+    with large_allowed():
+        files, problem = _opened(paths, decoder, on_error, left_out, searched)
     for choose in (_refuse_bands, _refuse_minority):
-        for file, error in choose(files, color):
+        for file, reason, message in choose(files, color):
+            error = ValueError(f"{file.path} {message}")
             if on_error == "raise":
                 raise error
             problem = problem or error
-            left_out[file.path] = str(error).removeprefix(f"{file.path} ")
+            left_out[file.path] = reason
             decoder.drop(file.path)
         files = [file for file in files if file.path not in left_out]
     if not files:
@@ -52,11 +56,10 @@ def _opened(paths, decoder, on_error, left_out, searched):
         is_meant = searched is None or has_image_name(path)
         try:
             file = open_file(path, is_meant)
-            if on_error == "skip":
+            is_own = file.header.is_own and searched is not None
+            if on_error == "skip" and not is_own:
                 for page in range(len(file.header.places)):
                     decoder.image(file, page)
-        except MemoryError:
-            raise
         except Exception as error:
             if on_error == "raise" and (is_meant or isinstance(error, ImportError)):
                 raise
@@ -65,7 +68,7 @@ def _opened(paths, decoder, on_error, left_out, searched):
             left_out[path] = _reason(error)
             decoder.drop(path)
             continue
-        if file.header.is_own and searched is not None:
+        if is_own:
             left_out[path] = _OWN_MAP
         else:
             files.append(file)
@@ -79,21 +82,30 @@ def _reason(error):
 
 
 def _refuse_bands(files, color):
-    """Files with bands that are neither grey nor colours, where these are wanted."""
+    """Files with bands that are neither grey nor colours, where these are wanted.
+
+    Yields
+    ------
+    file : ImageFile
+    reason, message : str
+        Why the file is left out, and what an error says after the path of the file.
+    """
     for file in files:
         n_bands = file.header.n_bands
         if color != "auto" and n_bands not in (1, 3):
             yield (
                 file,
-                ValueError(
-                    f"{file.path} has {n_bands} bands, which color={color!r} cannot "
-                    "show. Use color='auto' to keep all bands."
-                ),
+                f"{n_bands} bands, which color={color!r} cannot show",
+                f"has {n_bands} bands, which color={color!r} cannot show. Use "
+                "color='auto' to keep all bands.",
             )
 
 
 def _refuse_minority(files, color):
-    """Files whose values or bands are not like those of most files."""
+    """Files whose values or bands are not like those of most files.
+
+    Yields what `_refuse_bands` does.
+    """
     counts = Counter(map(_kind, files))
     if len(counts) < 2:
         return
@@ -103,18 +115,26 @@ def _refuse_minority(files, color):
         if _kind(file) == usual:
             continue
         dtype, n_bands = file.header.dtype, file.header.n_bands
-        if dtype != example.header.dtype:
-            message = (
-                f"{file.path} has values of type {dtype}, and {example.path} of type "
-                f"{example.header.dtype}: their scales differ. Load the files of one "
-                "type, or convert them."
+        usual_dtype, usual_bands = example.header.dtype, example.header.n_bands
+        if dtype != usual_dtype:
+            yield (
+                file,
+                f"type {dtype}, most files {usual_dtype}",
+                f"has values of type {dtype}, and {example.path} of type "
+                f"{usual_dtype}: their scales differ. Load the files of one type, or "
+                "convert them.",
             )
         else:
-            message = (
-                f"{file.path} has {n_bands} bands, and {example.path} has "
-                f"{example.header.n_bands}. Load the files of one kind."
+            yield (
+                file,
+                f"bands: {n_bands}, most files {usual_bands}",
+                f"has {_in_bands(n_bands)}, and {example.path} has "
+                f"{_in_bands(usual_bands)}. Load the files of one kind.",
             )
-        yield file, ValueError(message)
+
+
+def _in_bands(n_bands):
+    return "1 band" if n_bands == 1 else f"{n_bands} bands"
 
 
 def _kind(file):

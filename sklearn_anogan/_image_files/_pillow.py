@@ -3,7 +3,7 @@
 """Files that Pillow reads."""
 
 import warnings
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import NamedTuple
 
 import numpy as np
@@ -19,8 +19,17 @@ _FORMATS = (
     "AVIF BMP DDS GIF HEIF JPEG JPEG2000 JXL MPO PNG PPM PSD QOI SGI SUN WEBP"
 ).split()
 
-#: Formats that cannot be told by their first bytes.
-_BY_SUFFIX = {".dib": "DIB", ".pcx": "PCX", ".tga": "TGA"}
+#: Formats whose first bytes do not tell enough, or are of icons.
+_BY_SUFFIX = {
+    ".cur": "CUR",
+    ".dib": "DIB",
+    ".icns": "ICNS",
+    ".ico": "ICO",
+    ".pcx": "PCX",
+    ".tga": "TGA",
+    ".xbm": "XBM",
+    ".xpm": "XPM",
+}
 
 #: Formats whose further frames are images; those of others are previews or layers.
 _WITH_PAGES = ("AVIF", "GIF", "PNG", "WEBP")
@@ -39,15 +48,15 @@ class _Place(NamedTuple):
 
 
 def header(path):
-    """The `Header` of a file.
+    """The `Header` of a file; to be called where `large_allowed`.
 
     Raises
     ------
     PIL.UnidentifiedImageError
         If the file is no image that Pillow reads.
     """
-    with opened(path, is_large=True) as image:
-        n_pages = image.n_frames if image.format in _WITH_PAGES else 1
+    with opened(path) as image:
+        n_pages = getattr(image, "n_frames", 1) if image.format in _WITH_PAGES else 1
         mode, (width, height) = _mode(image), image.size
         size = upright_size(height, width, _orientation(image))
         is_own = image.format == "PNG" and image.info.get(OWN[0]) == OWN[1]
@@ -59,8 +68,7 @@ def header(path):
         n_bands = 1 if mode in (*_GREY_MODES, "LA", "La") else 3
     return Header(
         places=tuple(
-            _Place(page, has_bands, _is_large(width * height))
-            for page in range(n_pages)
+            _Place(page, has_bands, is_large(width * height)) for page in range(n_pages)
         ),
         dtype=np.dtype(_TYPES.get(mode, np.uint8)),
         n_bands=n_bands,
@@ -74,46 +82,55 @@ def read(path, place):
     with opened(path, place.is_large) as image:
         if place.page:
             image.seek(place.page)
-        orientation = _orientation(image)
-        return upright(_values(image, place.has_bands), orientation)
+        values = _values(image, place.has_bands)
+        return upright(values, _orientation(image))
 
 
 @contextmanager
-def opened(path, is_large=False, formats=None):
-    """An image of Pillow; ``is_large`` if Pillow may warn of its size."""
+def opened(path, may_be_large=False, formats=None):
+    """An image of Pillow, if it may be large without a warning of its size."""
     from PIL import Image
 
-    formats = formats or _formats(path)
-    try:
-        if is_large:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-                image = Image.open(path, formats=formats)
-        else:
-            image = Image.open(path, formats=formats)
-    except Image.DecompressionBombError as error:
-        raise ValueError(
-            f"{error}. If you trust the file, set PIL.Image.MAX_IMAGE_PIXELS = None"
-        ) from error
-    with image:
-        yield image
+    # Only where it is needed: other threads see the filter of warnings too.
+    with large_allowed() if may_be_large else nullcontext():
+        try:
+            with Image.open(path, formats=formats or _formats(path)) as image:
+                yield image
+        except Image.DecompressionBombError as error:
+            raise ValueError(
+                f"{str(error).rstrip('.')}. If you trust the file, set "
+                "PIL.Image.MAX_IMAGE_PIXELS = None"
+            ) from error
+
+
+@contextmanager
+def large_allowed():
+    """Without warnings of images that are large, but not too large for Pillow."""
+    from PIL import Image
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        yield
 
 
 def _formats(path):
     from PIL import Image
 
     Image.init()
-    formats = [*_FORMATS, _BY_SUFFIX.get(path.suffix.lower())]
-    return [name for name in formats if name in Image.OPEN]
+    by_suffix = _BY_SUFFIX.get(path.suffix.lower())
+    return [name for name in (*_FORMATS, by_suffix) if name in Image.OPEN]
 
 
-def _is_large(n_pixels):
+def is_large(n_pixels):
+    """Whether Pillow warns of an image of this size."""
     from PIL import Image
 
     return n_pixels > (Image.MAX_IMAGE_PIXELS or np.inf)
 
 
 def _orientation(image):
+    if image.format == "PNG" and "exif" not in image.info:
+        image.load()  # the tags may come last
     try:
         return image.getexif().get(ORIENTATION, 1)
     except Exception:  # the tags are damaged, the image need not be
@@ -122,6 +139,8 @@ def _orientation(image):
 
 def _mode(image):
     """The mode, of 16 bits in any order of bytes; a palette is what it stands for."""
+    if image.mode == "RGBA" and "LA;16B" in str(image.tile):
+        return "LA"  # of 16 bits, which Pillow reads as colours
     if image.mode.startswith("I;16"):
         return "I;16"
     return "RGB" if image.mode in ("P", "PA") else image.mode
@@ -145,7 +164,7 @@ def _values(image, has_bands):
         values = np.asarray(image).astype(np.uint16)
         return values if key is None else np.where(values == key, np.uint16(0), values)
     if mode in _ALPHA_MODES and has_bands:
-        return np.asarray(image)
+        return np.asarray(image.convert(mode))
     if mode in _ALPHA_MODES or image.mode == "PA" or key is not None:
         is_grey = mode in ("1", "L", "LA")
         image = image.convert("L") if image.mode == "1" else image

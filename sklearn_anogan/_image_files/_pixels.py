@@ -20,6 +20,10 @@ _TURNS = {
 }
 
 
+class NoImageError(ValueError):
+    """A file that is whole, but holds no image."""
+
+
 @dataclass(frozen=True)
 class Header:
     """What a file tells of its images.
@@ -65,7 +69,14 @@ def is_band(alphas):
 
 
 def before_black(values, alpha):
-    """What is seen of the image (height, width[, bands]) where it is transparent."""
-    share = alpha.astype(np.float64) / highest(alpha.dtype)
-    shown = values * (share[..., np.newaxis] if values.ndim == 3 else share)
+    """What is seen of the image (height, width, bands) where it is transparent."""
+    top = highest(alpha.dtype)
+    if alpha.min() == top:
+        return values
+    alpha = alpha[..., np.newaxis]
+    if values.dtype == np.uint8 == alpha.dtype:
+        # The nearest whole number to values * alpha / 255, without large arrays.
+        product = values.astype(np.uint16) * alpha + np.uint16(128)
+        return ((product + (product >> 8)) >> 8).astype(np.uint8)
+    shown = values * (alpha / top)
     return (shown if values.dtype.kind == "f" else np.rint(shown)).astype(values.dtype)

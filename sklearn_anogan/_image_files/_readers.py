@@ -3,13 +3,13 @@
 """Which reader reads a file, and whether the file is what it was."""
 
 import os
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import NamedTuple
 
 from . import _dicom, _pillow, _tiff
-from ._pixels import Header
+from ._pixels import Header, NoImageError
 
 _DICOM = {".dcm", ".dicom"}
 _TIFF = {".tif", ".tiff"}
@@ -36,21 +36,12 @@ _UNREADABLE = {
 }
 
 
-class NoImageError(ValueError):
-    """A file whose name and content are of no image."""
-
-
-class _Stamp(NamedTuple):
-    n_bytes: int
-    time: int
-
-
 @dataclass(frozen=True)
 class ImageFile:
     """A file, as it was when it was loaded."""
 
     path: Path
-    stamp: _Stamp
+    stamp: tuple[int, int]  # bytes, and time of the last change
     reader: str
     header: Header
 
@@ -63,7 +54,7 @@ class ImageFile:
             If the file has changed, or cannot be decoded.
         """
         try:
-            now = _stamp(self.path)
+            now = _stamp(os.stat(self.path))
         except FileNotFoundError:
             raise FileNotFoundError(
                 f"{self.path} has been deleted since it was loaded."
@@ -74,7 +65,7 @@ class ImageFile:
             )
         try:
             return _READERS[self.reader].read(self.path, self.header.places[number])
-        except (ImportError, MemoryError):
+        except ImportError:
             raise
         except Exception as error:  # a damaged file may provoke any
             raise unreadable(self.path, error) from error
@@ -93,7 +84,7 @@ def has_image_name(path):
 
 
 def open_file(path, is_meant):
-    """An `ImageFile`.
+    """An `ImageFile`; to be called where `large_allowed`.
 
     Parameters
     ----------
@@ -113,18 +104,23 @@ def open_file(path, is_meant):
         If the package that reads the file is not installed.
     """
     try:
-        stamp = _stamp(path)
+        found = os.stat(path)
+        if not stat.S_ISREG(found.st_mode):
+            raise ValueError(
+                "it is a folder" if stat.S_ISDIR(found.st_mode) else "it is no file"
+            )
         reader = _reader(path, is_meant)
         header = _READERS[reader].header(path)
-    except (ImportError, MemoryError, NoImageError):
+    except ImportError:
         raise
     except FileNotFoundError:
         raise FileNotFoundError(f"There is no file {path}.") from None
     except Exception as error:  # a damaged file may provoke any
-        if _is_unidentified(error) and not is_meant:
+        is_none = isinstance(error, NoImageError) or _is_unidentified(error)
+        if is_none and not is_meant:
             raise NoImageError(_why_none(path)) from error
         raise unreadable(path, error) from error
-    return ImageFile(path, stamp, reader, header)
+    return ImageFile(path, _stamp(found), reader, header)
 
 
 def unreadable(path, error):
@@ -142,27 +138,22 @@ def in_words(error):
 
 
 def _reader(path, is_meant):
-    if path.is_dir():
-        raise ValueError("it is a folder")
-    if not path.is_file():
-        raise ValueError("it is no file")
-    suffix = path.suffix.lower()
-    with open(path, "rb") as file:
+    with open(path, "rb", buffering=0) as file:
         start = file.read(132)
     if start[128:] == b"DICM":
         return "dicom"
     if start.startswith(_MAGIC_OF_TIFF):
         return "tiff"
     if start.startswith(_MAGIC_OF_TEXT) and not is_meant:
-        raise NoImageError(_why_none(path))
-    if suffix in _DICOM and not _is_of_pillow(path):
+        raise NoImageError("it is a text")
+    if path.suffix.lower() in _DICOM and not _is_of_pillow(path):
         return "dicom"
     return "pillow"
 
 
 def _is_of_pillow(path):
     try:
-        with _pillow.opened(path, is_large=True):
+        with _pillow.opened(path):
             return True
     except Exception:
         return False
@@ -177,6 +168,5 @@ def _why_none(path):
     return f"no reader of {suffix} files" if suffix in _UNREADABLE else "no image"
 
 
-def _stamp(path):
-    found = os.stat(path)
-    return _Stamp(found.st_size, found.st_mtime_ns)
+def _stamp(found):
+    return found.st_size, found.st_mtime_ns

@@ -9,10 +9,12 @@ from math import prod
 
 import numpy as np
 
+from ._pillow import is_large as is_large_for_pillow
 from ._pillow import opened as opened_by_pillow
 from ._pixels import (
     ORIENTATION,
     Header,
+    NoImageError,
     before_black,
     highest,
     is_band,
@@ -42,7 +44,7 @@ _MULTIPLIED, _ALPHA = 1, 2
 class _Place:
     """Where an image is: the pages of its channels, or bytes behind a page."""
 
-    pages: tuple[int, ...]
+    pages: tuple[tuple[int, int], ...]  # number of each page, and its first byte
     offsets: tuple[int, ...] | None = None
     has_bands: bool = False  # whether alpha is a band
 
@@ -52,7 +54,7 @@ def header(path):
     with _opened(path) as file:
         places = _places(file)
         if not places:
-            raise ValueError("it holds no whole image, only masks or reduced ones")
+            raise NoImageError("it holds no whole image, only masks or reduced ones")
         _check_is_whole(file, places)
         kinds = {}
         for place in places:
@@ -80,7 +82,7 @@ def read(path, place):
     """The values (height, width[, bands]) of an image."""
     with _opened(path) as file:
         planes = [
-            _seen(path, file, number, place, i) for i, number in enumerate(place.pages)
+            _seen(path, file, where, place, i) for i, where in enumerate(place.pages)
         ]
         orientation = _orientation(_page(file, place.pages[0]))
     values = planes[0] if len(planes) == 1 else np.dstack(planes)
@@ -98,10 +100,13 @@ def _opened(path):
         yield file
 
 
-def _page(file, number):
-    """The page, with all of its tags."""
-    file.pages.useframes = False
-    return file.pages[number].aspage()
+def _page(file, where):
+    """A page by its number and its first byte, with all of its tags."""
+    import tifffile
+
+    number, start = where
+    file.filehandle.seek(start)
+    return tifffile.TiffPage(file, number)
 
 
 def _places(file):
@@ -112,8 +117,8 @@ def _places(file):
         found = [_places_of_series(each) for each in series if _is_whole(each.keyframe)]
         if all(places is not None for places in found):
             return [place for places in found for place in places]
-    pages = (_page(file, number) for number in range(len(file.pages)))
-    return [_Place((i,)) for i, page in enumerate(pages) if _is_whole(page)]
+    places = [_Place(((page.index, page.offset),)) for page in file.pages]
+    return [place for place in places if _is_whole(_page(file, place.pages[0]))]
 
 
 def _is_whole(page):
@@ -134,16 +139,16 @@ def _places_of_series(series):
     planes = np.moveaxis(planes, channels, range(n_axes - len(channels), n_axes))
     planes = planes.reshape(-1, prod(shape[i] for i in channels))
     if len(series.pages) == prod(shape) and all(p is not None for p in series.pages):
-        numbers = [p.index for p in series.pages]
-        if not all(isinstance(number, int) for number in numbers):
+        pages = [(p.index, p.offset) for p in series.pages]
+        if not all(isinstance(number, int) for number, _ in pages):
             return None
-        return [_Place(tuple(numbers[i] for i in plane)) for plane in planes]
+        return [_Place(tuple(pages[i] for i in plane)) for plane in planes]
     if series.dataoffset is None or len(series.pages) != 1:
         return None
     step = prod(page.shape) * series.dtype.itemsize
     return [
         _Place(
-            (page.index,) * len(plane),
+            ((page.index, page.offset),) * len(plane),
             tuple(int(series.dataoffset + i * step) for i in plane),
         )
         for plane in planes
@@ -199,10 +204,11 @@ def _alpha(page):
 
 
 def _alphas(path, file, places):
-    for number in {number for place in places for number in place.pages}:
-        alpha = _alpha(_page(file, number))
+    for where in dict.fromkeys(page for place in places for page in place.pages):
+        page = _page(file, where)
+        alpha = _alpha(page)
         if alpha is not None:
-            yield _stored(path, file, number)[..., alpha]
+            yield _stored(path, file, page)[..., alpha]
 
 
 def _type(page):
@@ -224,16 +230,16 @@ def _n_bands(page, place):
     return len(place.pages) * ((3 if is_color else 1) + n_extra)
 
 
-def _seen(path, file, number, place, i):
+def _seen(path, file, where, place, i):
     """The values of one page, or of one part of a page, as they are seen."""
-    page = _page(file, number)
+    page = _page(file, where)
     if place.offsets is not None:
         dtype = page.dtype.newbyteorder(file.byteorder)
         file.filehandle.seek(place.offsets[i])
         stored = file.filehandle.read_array(dtype, prod(page.shape))
         stored = _with_bands_last(stored.reshape(page.shape), page)
     else:
-        stored = _stored(path, file, number)
+        stored = _stored(path, file, page)
     alpha, n_base = _alpha(page), _BASE_BANDS.get(page.photometric, 1)
     shown = _in_light(stored[..., :n_base], page)
     if alpha is not None and not place.has_bands:
@@ -268,9 +274,8 @@ def _ceiling(page):
     return page.dtype.type(2**page.bitspersample - 1)
 
 
-def _stored(path, file, number):
+def _stored(path, file, page):
     """The values of a page (height, width, bands), as its file has them."""
-    page = _page(file, number)
     kind = page.photometric
     if kind not in (_WHITE_IS_ZERO, _BLACK_IS_ZERO, *_BASE_BANDS, _PALETTE):
         name = getattr(kind, "name", kind)
@@ -330,7 +335,7 @@ _TRUE_MODES = {
     "1": {"u1"},
     "L": {"u2", "u4", "u8"},
     "P": {"u1", "u2", "u4", "u8"},
-    "I;16": {"u16"},
+    "I;16": {"u12", "u16"},
     "I": {"i16", "i32", "u32"},
     "F": {"f32"},
 }
@@ -338,7 +343,8 @@ _TRUE_MODES = {
 
 def _stored_by_pillow(path, page):
     """The values of a page that only Pillow can decode, if it does so truly."""
-    with opened_by_pillow(path, is_large=True, formats=["TIFF"]) as image:
+    is_large = is_large_for_pillow(page.imagewidth * page.imagelength)
+    with opened_by_pillow(path, is_large, formats=["TIFF"]) as image:
         image.seek(page.index)
         mode = "I;16" if image.mode.startswith("I;16") else image.mode
         kind = {"b": "u"}.get(page.dtype.kind, page.dtype.kind)
