@@ -21,10 +21,11 @@ All of this is linear algebra on normal images. It takes seconds, where networks
 minutes.
 """
 
-from math import ceil
+from math import ceil, prod
 
 import numpy as np
 import torch
+from scipy.linalg import eigh
 from torch import nn
 from torch.nn.functional import avg_pool2d, conv2d, pad
 
@@ -47,6 +48,9 @@ LEAST_SIDE = 4
 #: each factor.
 _FILTER_SIDE, _FACTORS, _N_FILTERS = 8, (1, 2, 4), 20
 
+#: Bands that filters are learned from. More bands are mixed to so many first.
+_MOST_BANDS = 12
+
 #: Numbers that describe a place.
 _N_NUMBERS = 64
 
@@ -56,8 +60,9 @@ _RADIUS = 4
 #: Brightness and contrast, as shares of the whole range, that count as none.
 _DARK, _FLAT = 0.05, 0.02
 
-#: Most images to learn from.
-MOST_IMAGES = 1000
+#: Most images to learn from. If images are large and have many bands, most numbers in
+#: all of the images, 1 GB, but not less than so many images.
+MOST_IMAGES, _MOST_VALUES, _LEAST_MANY = 1000, 2**28, 100
 
 #: Components of descriptions: one for so many images, and at most so many.
 _IMAGES_OF_A_COMPONENT, _MOST_COMPONENTS = 10, 64
@@ -72,9 +77,12 @@ _LEAST_VARIANCE = 1e-6
 #: places, which is 1.
 _RIDGE = 0.1
 
-#: Patches to learn the filters from, places to learn the whitening from, and images in
-#: a block while the ruler learns.
-_N_PATCHES, _N_PLACES, _BLOCK = 20_000, 200_000, 32
+#: Patches to learn the filters from, and places to learn the whitening from.
+_N_PATCHES, _N_PLACES = 20_000, 200_000
+
+#: Images in a block while the ruler learns, and most numbers in them. Images of few
+#: bands never have more.
+_BLOCK, _BLOCK_VALUES = 32, 2**23
 
 
 class Ruler(nn.Module):
@@ -125,9 +133,8 @@ class Ruler(nn.Module):
             In [-1, 1]; height and width as `measured_size` tells.
         """
         n, size = len(x), tuple(x.shape[2:])
-        views = _sample(x)
-        filters = {factor: _leading_filters(views, factor) for factor in _factors(size)}
-        responses = torch.cat([_responses(block, filters) for block in x.split(_BLOCK)])
+        filters = _learn_filters(x)
+        responses = torch.cat([_responses(block, filters) for block in _blocks(x)])
         mean, whitening = _whitening(responses.flatten(0, 1))
         f = (responses - mean) @ whitening
         del responses
@@ -136,7 +143,7 @@ class Ruler(nn.Module):
         n_components = min(_MOST_COMPONENTS, n // _IMAGES_OF_A_COMPONENT)
         components = _components(f, n_components)
         f -= _explained(f, components)
-        y = brightness(x)
+        y = torch.cat([brightness(block) for block in _blocks(x)])
         pixel_centre = y.mean(0)
         y -= pixel_centre
         n_components = min(_PIXEL_COMPONENTS, n // 2)
@@ -189,12 +196,16 @@ def learn_ruler(images, value_range, index):
     images : Images
     value_range : ValueRange
     index : ndarray of shape (n,)
-        Of normal images. Of more than 1000, some are taken.
+        Of normal images. Of more than 1000, some are taken; of fewer, if images are
+        large and have many channels.
     """
-    size = measured_size(*images.layout.chw[1:])
+    n_channels, *size = images.layout.chw
+    size = measured_size(*size)
     if size is None:
         return None
-    rows = np.linspace(0, len(index) - 1, min(len(index), MOST_IMAGES)).round()
+    n_fitting = max(_LEAST_MANY, _MOST_VALUES // (n_channels * prod(size)))
+    n = min(len(index), MOST_IMAGES, n_fitting)
+    rows = np.linspace(0, len(index) - 1, n).round()
     source = TrainingImages(
         images, value_range, torch.device("cpu"), index[rows.astype(int)], size
     )
@@ -319,10 +330,53 @@ def _grid(size):
     return within(*size, n_places)
 
 
-def _sample(x):
-    """Views of some of the images, to learn filters from."""
+def _blocks(x):
+    """Images (n, channels, height, width) in blocks."""
+    return x.split(min(_BLOCK, max(1, _BLOCK_VALUES // x[0].numel())))
+
+
+def _learn_filters(x):
+    """Factor by which images are shrunk -> filters, from some of the images.
+
+    A matrix that grows with the square of the number of bands would have to be
+    decomposed. So more than `_MOST_BANDS` bands are mixed to so many before, details
+    and neighbourhoods apart. Filters on mixed bands are filters on all bands.
+    """
     rows = torch.linspace(0, len(x) - 1, min(len(x), 200)).round().long()
-    return torch.cat([views_of(block) for block in x[rows].split(_BLOCK)])
+    blocks = _blocks(x[rows])
+    factors = _factors(x.shape[2:])
+    if x.shape[1] <= _MOST_BANDS:
+        views = torch.cat([views_of(block) for block in blocks])
+        return {factor: _leading_filters(views, factor) for factor in factors}
+    mixes = _leading_mixes(blocks)
+    views = torch.cat([_mixed(views_of(block), mixes) for block in blocks])
+    return {
+        factor: _mixed(_leading_filters(views, factor), mixes.T).contiguous()
+        for factor in factors
+    }
+
+
+def _leading_mixes(blocks):
+    """Orthonormal mixes of views that vary most from pixel to pixel.
+
+    Returns
+    -------
+    mixes : tensor of shape (2 * `_MOST_BANDS` + 1, 2 * channels + 1), float32
+        Of details, of neighbourhoods, and the contrast as it is.
+    """
+    n_channels = blocks[0].shape[1]
+    scatter = torch.zeros(2, n_channels, n_channels, dtype=torch.float64)
+    for block in blocks:
+        of_bands = views_of(block)[:, :-1].movedim(1, 0).reshape(2, n_channels, -1)
+        scatter += of_bands @ of_bands.mT  # their means are about 0
+    leading = n_channels - _MOST_BANDS, n_channels - 1
+    mixes = [eigh(each.numpy(), subset_by_index=leading)[1].T for each in scatter]
+    return torch.block_diag(*map(torch.from_numpy, mixes), torch.ones(1, 1)).float()
+
+
+def _mixed(views, mixes):
+    """Mixes (m, k) of views (n, k, height, width): (n, m, height, width)."""
+    return torch.einsum("mk,nkhw->nmhw", mixes, views)
 
 
 def _leading_filters(views, factor):
