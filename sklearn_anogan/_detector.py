@@ -645,11 +645,8 @@ class AnoGANDetector(
 
     def _training_settings(self, layout, device):
         generator, discriminator = BUILT_IN[layout.kind]
-        settings = {
-            field.name: getattr(self, field.name) for field in fields(TrainingSettings)
-        }
         return TrainingSettings(
-            **settings
+            **{each.name: getattr(self, each.name) for each in fields(TrainingSettings)}
             | {
                 "generator": self.generator or generator,
                 "discriminator": self.discriminator or discriminator,

@@ -15,7 +15,9 @@ The ruler measures two distances in each place of an image.
   idea of PaDiM (Defard et al. 2020, :doi:`10.48550/arXiv.2011.08785`) with filters that
   are learned from the images.
 * The *fine* distance compares pixels: it is what the leading principal components of
-  whole images leave.
+  whole images leave. With many channels, the Mahalanobis distance of what is left over
+  the channels is added: a spectrum unlike those of normal pixels is seen, and a change
+  of a single channel.
 
 All of this is linear algebra on normal images. It takes seconds, where networks take
 minutes.
@@ -77,6 +79,9 @@ _LEAST_VARIANCE = 1e-6
 #: places, which is 1.
 _RIDGE = 0.1
 
+#: Variance that is added to each band, relative to the mean variance of the bands.
+_BAND_RIDGE = 0.01
+
 #: Patches to learn the filters from, and places to learn the whitening from.
 _N_PATCHES, _N_PLACES = 20_000, 200_000
 
@@ -96,7 +101,8 @@ class Ruler(nn.Module):
         side), one for each resolution; ``response_mean`` (d,); ``whitening`` (d, k);
         ``centre`` (p, k); ``components`` (n, p, k); ``roots`` (p, k, k), the inverses
         of the covariances' roots; ``pixel_centre`` (c, height, width);
-        ``pixel_components`` (n, c, height, width).
+        ``pixel_components`` (n, c, height, width). With more than `_MOST_BANDS`
+        channels, ``band_whitening`` (c, c); files of version 0.1.0 do without.
     """
 
     def __init__(self, tensors):
@@ -147,6 +153,10 @@ class Ruler(nn.Module):
         pixel_centre = y.mean(0)
         y -= pixel_centre
         n_components = min(_PIXEL_COMPONENTS, n // 2)
+        pixel_components = _components(y, n_components)
+        optional = {}
+        if x.shape[1] > _MOST_BANDS:
+            optional["band_whitening"] = _band_whitening(y, pixel_components)
         return cls(
             {f"filters_{factor}": each for factor, each in filters.items()}
             | {
@@ -156,8 +166,9 @@ class Ruler(nn.Module):
                 "components": components,
                 "roots": _inverse_roots(f, _grid(size)),
                 "pixel_centre": pixel_centre,
-                "pixel_components": _components(y, n_components),
+                "pixel_components": pixel_components,
             }
+            | optional
         )
 
     def forward(self, x):
@@ -183,8 +194,11 @@ class Ruler(nn.Module):
         f = f - _explained(f, self.components)
         coarse = (self.roots * f[0, :, None]).sum(2).square().sum(1).sqrt()
         y = brightness(x) - self.pixel_centre
-        left = (y - _explained(y, self.pixel_components)).square()
-        fine = smooth(left.mean(1, keepdim=True)).sqrt()
+        left = y - _explained(y, self.pixel_components)
+        squares = left.square()
+        if hasattr(self, "band_whitening"):
+            squares = squares + _mixed(left, self.band_whitening).square()
+        fine = smooth(squares.mean(1, keepdim=True)).sqrt()
         return coarse.reshape(1, *self.grid), fine[:, 0]
 
 
@@ -257,6 +271,8 @@ def expected_shapes(tensors, n_channels, size):
         for factor in _factors(size)
     }
     n_responses = 2 * sum(shape[0] for shape in shapes.values())
+    if n_channels > _MOST_BANDS and "band_whitening" in tensors:
+        shapes["band_whitening"] = (n_channels, n_channels)
     return shapes | {
         "response_mean": (n_responses,),
         "whitening": (n_responses, n_numbers),
@@ -436,6 +452,24 @@ def _explained(f, components):
     """The part of f (n, ...) that the components explain."""
     flat = components.flatten(1)
     return ((f.flatten(1) @ flat.T) @ flat).reshape(f.shape)
+
+
+def _band_whitening(y, components):
+    """A matrix (c, c) that whitens the bands of what components leave of y.
+
+    What is left has about the same mean square before and after.
+    """
+    n_channels = y.shape[1]
+    covariance = torch.zeros(n_channels, n_channels, dtype=torch.float64)
+    for block in _blocks(y):
+        left = (block - _explained(block, components)).movedim(1, 0).flatten(1)
+        covariance += left @ left.T
+    scale = covariance.diagonal().mean()
+    if scale > 0:  # or all images are alike
+        covariance /= scale
+    eye = torch.eye(n_channels, dtype=torch.float64)
+    root = torch.linalg.cholesky(covariance + _BAND_RIDGE * eye)
+    return torch.linalg.solve_triangular(root, eye, upper=False).float()
 
 
 def _inverse_roots(f, grid):

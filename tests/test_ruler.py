@@ -432,3 +432,74 @@ def test_constant_images_of_many_bands():
     for each in (x, x[:1].repeat(20, 1, 1, 1), torch.zeros_like(x)):
         for found in Ruler.learn(each)(x):
             assert found.isfinite().all()
+
+
+def other_spectra(x, size=3):
+    """Images in which a square of pixels has a spectrum of its own, as bright."""
+    x = x.clone()
+    square = x[:, :, 2 : 2 + size, 2 : 2 + size] + 1
+    comb = torch.arange(x.shape[1]).fmod(2)[:, None, None] * 2
+    x[:, :, 2 : 2 + size, 2 : 2 + size] = 0.8 * square + 0.2 * comb * square - 1
+    return x
+
+
+@pytest.mark.parametrize("change", ["spectrum", "band"])
+def test_pixels_see_spectra_and_single_bands(change):
+    """The fine distance is largest where the spectrum is unlike those of all pixels."""
+    ruler, x, usual = (
+        Ruler.learn(bands(40, 10, 30)),
+        bands(8, 10, 30, seed=1),
+        bands(20, 10, 30, seed=2),
+    )
+    if change == "spectrum":
+        x = other_spectra(x)
+    else:
+        x[:, 17, 2:5, 2:5] += 0.2
+    fine, others = ruler(x)[1], ruler(usual)[1]
+    assert fine.amax((1, 2)).min() > 1.2 * others.amax((1, 2)).max()
+    assert (fine.flatten(1).argmax(1) == 33).sum() >= 6
+    tensors = ruler.state_dict()
+    del tensors["band_whitening"]
+    fine, others = Ruler(tensors)(x)[1], Ruler(tensors)(usual)[1]
+    assert fine.amax((1, 2)).min() < 1.2 * others.amax((1, 2)).max()
+
+
+def test_bands_are_compared_as_in_a_textbook():
+    """Mean square of what is left, and of what is left of it after whitening."""
+    x, new = bands(30, 8, 14), bands(4, 8, 14, seed=1)
+    ruler = Ruler.learn(x)
+    y, new_y = (brightness(each).double().numpy() for each in (x, new))
+    of_learned = (y - y.mean(0)).reshape(30, -1)
+    left, new_left = (
+        left_of((each - y.mean(0)).reshape(len(each), -1), of_learned, 15).reshape(
+            each.shape
+        )
+        for each in (y, new_y)
+    )
+    bands_last = np.moveaxis(left, 1, -1).reshape(-1, 14)
+    covariance = bands_last.T @ bands_last
+    covariance /= np.trace(covariance) / 14
+    inverse = np.linalg.inv(covariance + 0.01 * np.eye(14))
+    squares = np.einsum("nihw,ij,njhw->nhw", new_left, inverse, new_left) / 14
+    squares += (new_left**2).mean(1)
+    wanted = np.sqrt(uniform_filter(squares, (1, 3, 3), mode="nearest"))
+    np.testing.assert_allclose(ruler(new)[1], wanted, rtol=1e-2)
+
+
+@pytest.mark.parametrize(("n_channels", "has_it"), [(12, False), (13, True)])
+def test_whitening_of_bands_may_be_missing(n_channels, has_it):
+    """Files of version 0.1.0 have none: pixels are then compared without."""
+    x = stripes(20, 8, 8, n_channels)
+    ruler = Ruler.learn(x)
+    tensors = dict(ruler.state_dict())
+    assert ("band_whitening" in tensors) == has_it
+    without = tensors | {}
+    without.pop("band_whitening", None)
+    for each in (tensors, without):
+        shapes = {name: tuple(tensor.shape) for name, tensor in each.items()}
+        assert expected_shapes(each, n_channels, (8, 8)) == shapes
+    earlier = Ruler(without)
+    assert torch.equal(earlier(x)[0], ruler(x)[0])
+    assert torch.equal(earlier(x)[1], ruler(x)[1]) == (not has_it)
+    more = without | {"band_whitening": torch.eye(n_channels)}
+    assert ("band_whitening" in expected_shapes(more, n_channels, (8, 8))) == has_it
