@@ -197,9 +197,8 @@ def measure(detector, X, kinds):
 
 
 def measure_time(sizes):
-    print(
-        "| size | fit [s] | score [ms/image] | map [ms/image] | MiB |\n|---|---|---|---|---|"
-    )
+    print("| size | fit [s] | score [ms/image] | map [ms/image] | MiB |")
+    print(f"|---{'|---' * 4}|")
     for size in sizes:
         height, width, n_bands = map(int, size.split("x"))
         rng = np.random.RandomState(0)

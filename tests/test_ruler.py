@@ -439,7 +439,7 @@ def other_spectra(x, size=3):
     x = x.clone()
     square = x[:, :, 2 : 2 + size, 2 : 2 + size] + 1
     comb = torch.arange(x.shape[1]).fmod(2)[:, None, None] * 2
-    x[:, :, 2 : 2 + size, 2 : 2 + size] = 0.8 * square + 0.2 * comb * square - 1
+    x[:, :, 2 : 2 + size, 2 : 2 + size] = 0.95 * square + 0.05 * comb * square - 1
     return x
 
 
