@@ -570,7 +570,7 @@ class AnoGANDetector(
             if a single image unlike the rest has set the threshold; if few values, or a
             single one, lie far from all others; if ``uint8`` images use hardly any
             levels; if arrays look as if their channels came first; if images have more
-            than 512 pixels along a side.
+            than 512 pixels along a side; if so many channels make the training long.
 
         Examples
         --------
@@ -612,6 +612,8 @@ class AnoGANDetector(
         if self.network_side is not None:
             shape = within(*shape, self.network_side)
         as_seen = partial(TrainingImages, usual, value_range, device, size=shape)
+        settings = self._training_settings(images.layout, device)
+        settings.tell_of_many_channels(len(training), (images.layout.chw[0], *shape))
         trained_on = as_seen(training).keep_if_small()
         if images.layout.has_places and len(held_out) < len(images):
             tell_of_copies(as_seen(held_out), trained_on, groups is not None)
@@ -624,7 +626,7 @@ class AnoGANDetector(
 
         model = TrainingRun(
             trained_on,
-            self._training_settings(images.layout, device),
+            settings,
             samples=learn_samples(as_seen, np.setdiff1d(training, held_out)),
             seed=int(own_random_state(self.random_state).randint(2**31 - 1)),
             ruler=learn_ruler(usual, value_range, training),
@@ -643,11 +645,8 @@ class AnoGANDetector(
 
     def _training_settings(self, layout, device):
         generator, discriminator = BUILT_IN[layout.kind]
-        settings = {
-            field.name: getattr(self, field.name) for field in fields(TrainingSettings)
-        }
         return TrainingSettings(
-            **settings
+            **{each.name: getattr(self, each.name) for each in fields(TrainingSettings)}
             | {
                 "generator": self.generator or generator,
                 "discriminator": self.discriminator or discriminator,

@@ -15,16 +15,19 @@ The ruler measures two distances in each place of an image.
   idea of PaDiM (Defard et al. 2020, :doi:`10.48550/arXiv.2011.08785`) with filters that
   are learned from the images.
 * The *fine* distance compares pixels: it is what the leading principal components of
-  whole images leave.
+  whole images leave. With many channels, the Mahalanobis distance of what is left over
+  the channels is added: a spectrum unlike those of normal pixels is seen, and a change
+  of a single channel.
 
 All of this is linear algebra on normal images. It takes seconds, where networks take
 minutes.
 """
 
-from math import ceil
+from math import ceil, prod
 
 import numpy as np
 import torch
+from scipy.linalg import eigh
 from torch import nn
 from torch.nn.functional import avg_pool2d, conv2d, pad
 
@@ -47,6 +50,9 @@ LEAST_SIDE = 4
 #: each factor.
 _FILTER_SIDE, _FACTORS, _N_FILTERS = 8, (1, 2, 4), 20
 
+#: Bands that filters are learned from. More bands are mixed to so many first.
+_MOST_BANDS = 12
+
 #: Numbers that describe a place.
 _N_NUMBERS = 64
 
@@ -56,8 +62,9 @@ _RADIUS = 4
 #: Brightness and contrast, as shares of the whole range, that count as none.
 _DARK, _FLAT = 0.05, 0.02
 
-#: Most images to learn from.
-MOST_IMAGES = 1000
+#: Most images to learn from. If images are large and have many bands, most numbers in
+#: all of the images, 1 GB, but not less than so many images.
+MOST_IMAGES, _MOST_VALUES, _LEAST_MANY = 1000, 2**28, 100
 
 #: Components of descriptions: one for so many images, and at most so many.
 _IMAGES_OF_A_COMPONENT, _MOST_COMPONENTS = 10, 64
@@ -72,9 +79,15 @@ _LEAST_VARIANCE = 1e-6
 #: places, which is 1.
 _RIDGE = 0.1
 
-#: Patches to learn the filters from, places to learn the whitening from, and images in
-#: a block while the ruler learns.
-_N_PATCHES, _N_PLACES, _BLOCK = 20_000, 200_000, 32
+#: Variance that is added to each band, relative to the mean variance of the bands.
+_BAND_RIDGE = 0.01
+
+#: Patches to learn the filters from, and places to learn the whitening from.
+_N_PATCHES, _N_PLACES = 20_000, 200_000
+
+#: Images in a block while the ruler learns, and most numbers in them. Images of few
+#: bands never have more.
+_BLOCK, _BLOCK_VALUES = 32, 2**23
 
 
 class Ruler(nn.Module):
@@ -88,7 +101,8 @@ class Ruler(nn.Module):
         side), one for each resolution; ``response_mean`` (d,); ``whitening`` (d, k);
         ``centre`` (p, k); ``components`` (n, p, k); ``roots`` (p, k, k), the inverses
         of the covariances' roots; ``pixel_centre`` (c, height, width);
-        ``pixel_components`` (n, c, height, width).
+        ``pixel_components`` (n, c, height, width). With more than `_MOST_BANDS`
+        channels, ``band_whitening`` (c, c); files of version 0.1.0 do without.
     """
 
     def __init__(self, tensors):
@@ -125,9 +139,8 @@ class Ruler(nn.Module):
             In [-1, 1]; height and width as `measured_size` tells.
         """
         n, size = len(x), tuple(x.shape[2:])
-        views = _sample(x)
-        filters = {factor: _leading_filters(views, factor) for factor in _factors(size)}
-        responses = torch.cat([_responses(block, filters) for block in x.split(_BLOCK)])
+        filters = _learn_filters(x)
+        responses = torch.cat([_responses(block, filters) for block in _blocks(x)])
         mean, whitening = _whitening(responses.flatten(0, 1))
         f = (responses - mean) @ whitening
         del responses
@@ -136,10 +149,14 @@ class Ruler(nn.Module):
         n_components = min(_MOST_COMPONENTS, n // _IMAGES_OF_A_COMPONENT)
         components = _components(f, n_components)
         f -= _explained(f, components)
-        y = brightness(x)
+        y = torch.cat([brightness(block) for block in _blocks(x)])
         pixel_centre = y.mean(0)
         y -= pixel_centre
         n_components = min(_PIXEL_COMPONENTS, n // 2)
+        pixel_components = _components(y, n_components)
+        optional = {}
+        if x.shape[1] > _MOST_BANDS:
+            optional["band_whitening"] = _band_whitening(y, pixel_components)
         return cls(
             {f"filters_{factor}": each for factor, each in filters.items()}
             | {
@@ -149,8 +166,9 @@ class Ruler(nn.Module):
                 "components": components,
                 "roots": _inverse_roots(f, _grid(size)),
                 "pixel_centre": pixel_centre,
-                "pixel_components": _components(y, n_components),
+                "pixel_components": pixel_components,
             }
+            | optional
         )
 
     def forward(self, x):
@@ -176,8 +194,11 @@ class Ruler(nn.Module):
         f = f - _explained(f, self.components)
         coarse = (self.roots * f[0, :, None]).sum(2).square().sum(1).sqrt()
         y = brightness(x) - self.pixel_centre
-        left = (y - _explained(y, self.pixel_components)).square()
-        fine = smooth(left.mean(1, keepdim=True)).sqrt()
+        left = y - _explained(y, self.pixel_components)
+        squares = left.square()
+        if hasattr(self, "band_whitening"):
+            squares = squares + _mixed(left, self.band_whitening).square()
+        fine = smooth(squares.mean(1, keepdim=True)).sqrt()
         return coarse.reshape(1, *self.grid), fine[:, 0]
 
 
@@ -189,12 +210,16 @@ def learn_ruler(images, value_range, index):
     images : Images
     value_range : ValueRange
     index : ndarray of shape (n,)
-        Of normal images. Of more than 1000, some are taken.
+        Of normal images. Of more than 1000, some are taken; of fewer, if images are
+        large and have many channels.
     """
-    size = measured_size(*images.layout.chw[1:])
+    n_channels, *size = images.layout.chw
+    size = measured_size(*size)
     if size is None:
         return None
-    rows = np.linspace(0, len(index) - 1, min(len(index), MOST_IMAGES)).round()
+    n_fitting = max(_LEAST_MANY, _MOST_VALUES // (n_channels * prod(size)))
+    n = min(len(index), MOST_IMAGES, n_fitting)
+    rows = np.linspace(0, len(index) - 1, n).round()
     source = TrainingImages(
         images, value_range, torch.device("cpu"), index[rows.astype(int)], size
     )
@@ -246,6 +271,8 @@ def expected_shapes(tensors, n_channels, size):
         for factor in _factors(size)
     }
     n_responses = 2 * sum(shape[0] for shape in shapes.values())
+    if n_channels > _MOST_BANDS and "band_whitening" in tensors:
+        shapes["band_whitening"] = (n_channels, n_channels)
     return shapes | {
         "response_mean": (n_responses,),
         "whitening": (n_responses, n_numbers),
@@ -319,10 +346,53 @@ def _grid(size):
     return within(*size, n_places)
 
 
-def _sample(x):
-    """Views of some of the images, to learn filters from."""
+def _blocks(x):
+    """Images (n, channels, height, width) in blocks."""
+    return x.split(min(_BLOCK, max(1, _BLOCK_VALUES // x[0].numel())))
+
+
+def _learn_filters(x):
+    """Factor by which images are shrunk -> filters, from some of the images.
+
+    A matrix that grows with the square of the number of bands would have to be
+    decomposed. So more than `_MOST_BANDS` bands are mixed to so many before, details
+    and neighbourhoods apart. Filters on mixed bands are filters on all bands.
+    """
     rows = torch.linspace(0, len(x) - 1, min(len(x), 200)).round().long()
-    return torch.cat([views_of(block) for block in x[rows].split(_BLOCK)])
+    blocks = _blocks(x[rows])
+    factors = _factors(x.shape[2:])
+    if x.shape[1] <= _MOST_BANDS:
+        views = torch.cat([views_of(block) for block in blocks])
+        return {factor: _leading_filters(views, factor) for factor in factors}
+    mixes = _leading_mixes(blocks)
+    views = torch.cat([_mixed(views_of(block), mixes) for block in blocks])
+    return {
+        factor: _mixed(_leading_filters(views, factor), mixes.T).contiguous()
+        for factor in factors
+    }
+
+
+def _leading_mixes(blocks):
+    """Orthonormal mixes of views that vary most from pixel to pixel.
+
+    Returns
+    -------
+    mixes : tensor of shape (2 * `_MOST_BANDS` + 1, 2 * channels + 1), float32
+        Of details, of neighbourhoods, and the contrast as it is.
+    """
+    n_channels = blocks[0].shape[1]
+    scatter = torch.zeros(2, n_channels, n_channels, dtype=torch.float64)
+    for block in blocks:
+        of_bands = views_of(block)[:, :-1].movedim(1, 0).reshape(2, n_channels, -1)
+        scatter += of_bands @ of_bands.mT  # their means are about 0
+    leading = n_channels - _MOST_BANDS, n_channels - 1
+    mixes = [eigh(each.numpy(), subset_by_index=leading)[1].T for each in scatter]
+    return torch.block_diag(*map(torch.from_numpy, mixes), torch.ones(1, 1)).float()
+
+
+def _mixed(views, mixes):
+    """Mixes (m, k) of views (n, k, height, width): (n, m, height, width)."""
+    return torch.einsum("mk,nkhw->nmhw", mixes, views)
 
 
 def _leading_filters(views, factor):
@@ -382,6 +452,24 @@ def _explained(f, components):
     """The part of f (n, ...) that the components explain."""
     flat = components.flatten(1)
     return ((f.flatten(1) @ flat.T) @ flat).reshape(f.shape)
+
+
+def _band_whitening(y, components):
+    """A matrix (c, c) that whitens the bands of what components leave of y.
+
+    What is left has about the same mean square before and after.
+    """
+    n_channels = y.shape[1]
+    covariance = torch.zeros(n_channels, n_channels, dtype=torch.float64)
+    for block in _blocks(y):
+        left = (block - _explained(block, components)).movedim(1, 0).flatten(1)
+        covariance += left @ left.T
+    scale = covariance.diagonal().mean()
+    if scale > 0:  # or all images are alike
+        covariance /= scale
+    eye = torch.eye(n_channels, dtype=torch.float64)
+    root = torch.linalg.cholesky(covariance + _BAND_RIDGE * eye)
+    return torch.linalg.solve_triangular(root, eye, upper=False).float()
 
 
 def _inverse_roots(f, grid):

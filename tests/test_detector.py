@@ -35,6 +35,7 @@ from sklearn_anogan._networks import DenseGenerator, Discriminator, Generator
 from sklearn_anogan._score._joins import surprise
 from sklearn_anogan._score._largest_residual import residual_scale
 from sklearn_anogan._search import _searcher
+from sklearn_anogan._training import _settings
 from sklearn_anogan.model_selection import InlierSplit, make_outlier_scorer
 from sklearn_anogan.persistence import load, save
 
@@ -1738,6 +1739,44 @@ def test_large_images(rng, quick, network_side, message):
     X = rng.rand(9, 600, 9)
     with pytest.warns(UserWarning, match=f"{message}.*PatchDetector"):
         AnoGANDetector(**quick | {"network_side": network_side, "n_filters": 1}).fit(X)
+
+
+def test_finds_another_spectrum_among_many_bands(quick):
+    """Where pixels have an unusual spectrum, as bright as ever: by score and by map."""
+    rng = np.random.RandomState(0)
+    at = np.linspace(0, 1, 100)
+    spectra = np.stack([np.exp(-(((at - m) / 0.3) ** 2)) for m in (0.1, 0.5, 0.9)])
+    lights, places = rng.uniform(0.8, 1, (80, 1, 1, 3)), rng.uniform(0.3, 1, (8, 8, 3))
+    X = lights * places @ spectra
+    X += rng.normal(scale=0.02, size=X.shape)
+    detector = AnoGANDetector(**quick | {"anomaly_score": "calibrated"}).fit(X[:60])
+    normal, odd = X[60:70], X[70:].copy()
+    square = odd[:, 3:5, 4:6]
+    odd[:, 3:5, 4:6] += 0.15 * square.mean(-1, keepdims=True) * np.sin(40 * at)
+    assert detector.score_samples(odd).max() < detector.score_samples(normal).min()
+    maps = detector.anomaly_map(odd)
+    mask = np.zeros((8, 8), bool)
+    mask[3:5, 4:6] = True
+    assert roc_auc_score(np.tile(mask, (10, 1, 1)).ravel(), maps.ravel()) > 0.95
+
+
+def test_a_long_training_on_many_channels(rng, quick, monkeypatch):
+    """Told before the work begins; not of a short one, nor of networks of one's own."""
+
+    class OwnGenerator(Generator):
+        pass
+
+    X = rng.rand(60, 8, 8, 20)
+    AnoGANDetector(**quick).fit(X)
+    n_steps = quick["max_epochs"] * (len(hold_out(60, None)[0]) // 16)
+    work = n_steps * 20 * 8 * 8 * quick["n_filters"]
+    monkeypatch.setattr(_settings, "_A_MINUTE", work / 2.6)
+    with pytest.warns(UserWarning, match="20 channels and 8 x 8 pixels takes about 3"):
+        AnoGANDetector(**quick).fit(X)
+    AnoGANDetector(**quick | {"max_epochs": 2}).fit(X)
+    AnoGANDetector(**quick, generator=OwnGenerator).fit(X)
+    AnoGANDetector(**quick).fit(X[..., :12])
+    AnoGANDetector(**quick).fit(X[:, 0, 0])
 
 
 def test_images_that_are_not_large(rng, quick):

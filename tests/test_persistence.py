@@ -214,6 +214,24 @@ def test_a_ruler_that_cannot_be(quick, rng, path, size):
         load(path)
 
 
+def test_a_ruler_of_many_bands(quick, rng, path):
+    """An earlier version wrote no whitening of bands; such files can still be read."""
+    X = rng.uniform(size=(30, 6, 6, 14))
+    detector = AnoGANDetector(**quick).fit(X)
+    save(detector, path)
+    np.testing.assert_array_equal(load(path).anomaly_map(X), detector.anomaly_map(X))
+    damaged = path.with_name("damaged")
+    damaged.write_bytes(path.read_bytes())
+    name = "ruler.band_whitening"
+    signed(damaged, change_arrays=lambda arrays: arrays.update({name: torch.eye(13)}))
+    with pytest.raises(ValueError, match="cannot be loaded as a detector"):
+        load(damaged)
+    signed(path, change_arrays=lambda arrays: arrays.pop(name))
+    earlier = load(path)
+    assert np.isfinite(earlier.anomaly_map(X)).all()
+    assert np.isfinite(earlier.score_samples(X)).all()
+
+
 def test_own_networks_in_patches(quick, zeros, path):
     inner = AnoGANDetector(**quick, generator=OwnGenerator)
     detector = PatchDetector(inner, 4, n_patches=60, random_state=0).fit(zeros[:50])

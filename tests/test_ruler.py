@@ -333,3 +333,173 @@ def test_learns_from_the_images_named(monkeypatch):
         expected = Ruler.learn(X[rows])
         for some, others in zip(found(X), expected(X), strict=True):
             torch.testing.assert_close(some, others, rtol=1e-2, atol=1e-3)
+
+
+# Many bands
+
+
+def bands(n, side, n_bands, seed=0):
+    """Stripes under smooth spectra of four substances, in [-1, 1]."""
+    rng = np.random.RandomState(seed)
+    substances = stripes(n, side, side, 4, seed).numpy()
+    at = np.linspace(0, 1, n_bands)
+    spectra = np.stack([np.exp(-(((at - m) / 0.3) ** 2)) for m in (0, 0.3, 0.6, 1)])
+    mixed = np.einsum("nshw,sb->nbhw", substances, spectra) / 2
+    mixed += rng.normal(scale=0.01, size=mixed.shape)
+    return torch.tensor(mixed).float().clamp(-1, 1)
+
+
+def test_matrices_do_not_grow_with_patches_of_all_bands(monkeypatch):
+    """What is decomposed has a row for each band, or for each number of mixed bands."""
+    n_rows, solve = [], {"torch": torch.linalg.eigh, "scipy": _ruler.eigh}
+
+    def counted(name):
+        def eigh(matrix, *args, **kwargs):
+            n_rows.append(len(matrix))
+            return solve[name](matrix, *args, **kwargs)
+
+        return eigh
+
+    monkeypatch.setattr(torch.linalg, "eigh", counted("torch"))
+    monkeypatch.setattr(_ruler, "eigh", counted("scipy"))
+    ruler = Ruler.learn(bands(12, 8, 120))
+    assert max(n_rows) == (2 * 12 + 1) * 4**2
+    assert ruler.filters[1].shape == (20, 241, 4, 4)
+
+
+@pytest.mark.parametrize("n_bands", [13, 20])
+def test_mixing_bands_loses_nothing(n_bands, monkeypatch):
+    """The filters explain as much of patches, and the distances are about the same."""
+    x, new = bands(40, 8, n_bands), bands(6, 8, n_bands, seed=1)
+    new[0, :, 2:5, 2:5] = new[0, :, 2:5, 2:5].flip(0)
+    mixed = Ruler.learn(x)
+    monkeypatch.setattr(_ruler, "_MOST_BANDS", n_bands)
+    plain = Ruler.learn(x)
+    patches = views_of(x).unfold(2, 4, 1).unfold(3, 4, 1).movedim(1, 3)
+    covariance = torch.cov(patches.reshape(-1, (2 * n_bands + 1) * 16).T).double()
+    explained = []
+    for ruler in (mixed, plain):
+        flat = ruler.filters[1].flatten(1).double()
+        torch.testing.assert_close(
+            flat @ flat.T, torch.eye(20).double(), atol=1e-5, rtol=0
+        )
+        explained.append(torch.trace(flat @ covariance @ flat.T))
+    assert explained[0] > 0.999 * explained[1]
+    for found, wanted in zip(mixed(new), plain(new), strict=True):
+        torch.testing.assert_close(found, wanted, rtol=0.1, atol=0.1)
+
+
+@pytest.mark.parametrize(("n_channels", "side"), [(1, 16), (3, 16), (12, 8)])
+def test_few_bands_are_not_mixed(n_channels, side, monkeypatch):
+    """The same bits as from all views at once."""
+    x = stripes(40, side, side, n_channels)
+    views = torch.cat([views_of(block) for block in x.split(32)])
+    monkeypatch.setattr(_ruler, "_leading_mixes", None)
+    for factor, found in Ruler.learn(x).filters.items():
+        assert torch.equal(found, _ruler._leading_filters(views, factor))
+
+
+def test_blocks_of_many_bands_are_small(monkeypatch):
+    """A few numbers at once; the blocks of few bands stay as they are."""
+    assert [len(b) for b in _ruler._blocks(torch.empty(70, 12, 128, 128))] == [
+        32,
+        32,
+        6,
+    ]
+    assert len(_ruler._blocks(torch.empty(70, 200, 128, 128))[0]) == 2
+    assert len(_ruler._blocks(torch.empty(2, 2000, 128, 128))[0]) == 1
+    x = bands(12, 8, 20)
+    expected = Ruler.learn(x)
+    monkeypatch.setattr(_ruler, "_BLOCK_VALUES", 5000)
+    for some, others in zip(Ruler.learn(x)(x), expected(x), strict=True):
+        torch.testing.assert_close(some, others, rtol=1e-2, atol=1e-2)
+
+
+def test_large_images_of_many_bands_are_fewer(monkeypatch):
+    """As many as memory has room for, but not less than some."""
+    x, taken = bands(20, 8, 30), []
+    monkeypatch.setattr(Ruler, "learn", lambda x: taken.append(len(x)))
+    for most_values, least in ((2**28, 5), (9 * 30 * 64, 5), (30 * 64, 5)):
+        monkeypatch.setattr(_ruler, "_MOST_VALUES", most_values)
+        monkeypatch.setattr(_ruler, "_LEAST_MANY", least)
+        learned(x)
+    assert taken == [20, 9, 5]
+
+
+def test_constant_images_of_many_bands():
+    x = bands(20, 8, 30)
+    x[:, 3:9] = 0.2
+    for each in (x, x[:1].repeat(20, 1, 1, 1), torch.zeros_like(x)):
+        for found in Ruler.learn(each)(x):
+            assert found.isfinite().all()
+
+
+def other_spectra(x, size=3):
+    """Images in which a square of pixels has a spectrum of its own, as bright."""
+    x = x.clone()
+    square = x[:, :, 2 : 2 + size, 2 : 2 + size] + 1
+    comb = torch.arange(x.shape[1]).fmod(2)[:, None, None] * 2
+    x[:, :, 2 : 2 + size, 2 : 2 + size] = 0.95 * square + 0.05 * comb * square - 1
+    return x
+
+
+@pytest.mark.parametrize("change", ["spectrum", "band"])
+def test_pixels_see_spectra_and_single_bands(change):
+    """The fine distance is largest where the spectrum is unlike those of all pixels."""
+    ruler, x, usual = (
+        Ruler.learn(bands(40, 10, 30)),
+        bands(8, 10, 30, seed=1),
+        bands(20, 10, 30, seed=2),
+    )
+    if change == "spectrum":
+        x = other_spectra(x)
+    else:
+        x[:, 17, 2:5, 2:5] += 0.2
+    fine, others = ruler(x)[1], ruler(usual)[1]
+    assert fine.amax((1, 2)).min() > 1.2 * others.amax((1, 2)).max()
+    assert (fine.flatten(1).argmax(1) == 33).sum() >= 6
+    tensors = ruler.state_dict()
+    del tensors["band_whitening"]
+    fine, others = Ruler(tensors)(x)[1], Ruler(tensors)(usual)[1]
+    assert fine.amax((1, 2)).min() < 1.2 * others.amax((1, 2)).max()
+
+
+def test_bands_are_compared_as_in_a_textbook():
+    """Mean square of what is left, and of what is left of it after whitening."""
+    x, new = bands(30, 8, 14), bands(4, 8, 14, seed=1)
+    ruler = Ruler.learn(x)
+    y, new_y = (brightness(each).double().numpy() for each in (x, new))
+    of_learned = (y - y.mean(0)).reshape(30, -1)
+    left, new_left = (
+        left_of((each - y.mean(0)).reshape(len(each), -1), of_learned, 15).reshape(
+            each.shape
+        )
+        for each in (y, new_y)
+    )
+    bands_last = np.moveaxis(left, 1, -1).reshape(-1, 14)
+    covariance = bands_last.T @ bands_last
+    covariance /= np.trace(covariance) / 14
+    inverse = np.linalg.inv(covariance + 0.01 * np.eye(14))
+    squares = np.einsum("nihw,ij,njhw->nhw", new_left, inverse, new_left) / 14
+    squares += (new_left**2).mean(1)
+    wanted = np.sqrt(uniform_filter(squares, (1, 3, 3), mode="nearest"))
+    np.testing.assert_allclose(ruler(new)[1], wanted, rtol=1e-2)
+
+
+@pytest.mark.parametrize(("n_channels", "has_it"), [(12, False), (13, True)])
+def test_whitening_of_bands_may_be_missing(n_channels, has_it):
+    """Files of version 0.1.0 have none: pixels are then compared without."""
+    x = stripes(20, 8, 8, n_channels)
+    ruler = Ruler.learn(x)
+    tensors = dict(ruler.state_dict())
+    assert ("band_whitening" in tensors) == has_it
+    without = tensors | {}
+    without.pop("band_whitening", None)
+    for each in (tensors, without):
+        shapes = {name: tuple(tensor.shape) for name, tensor in each.items()}
+        assert expected_shapes(each, n_channels, (8, 8)) == shapes
+    earlier = Ruler(without)
+    assert torch.equal(earlier(x)[0], ruler(x)[0])
+    assert torch.equal(earlier(x)[1], ruler(x)[1]) == (not has_it)
+    more = without | {"band_whitening": torch.eye(n_channels)}
+    assert ("band_whitening" in expected_shapes(more, n_channels, (8, 8))) == has_it

@@ -30,6 +30,7 @@ _WORDS = {
             "shrink the images by --size"
         ),
         r"PatchDetector looks": "The option --patches looks",
+        r"fewer max_epochs": "a smaller number by --set max_epochs=NUMBER",
         r"Lower the learning rate, lr=([\d.e+-]*\d)": (
             r"Lower the learning rate, which is \1, by --set lr=VALUE"
         ),

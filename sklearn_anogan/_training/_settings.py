@@ -8,6 +8,9 @@ from dataclasses import dataclass
 import torch
 from skorch.callbacks import LRScheduler
 
+from .._networks import BUILT_IN
+from .._warnings import warn_user
+
 #: Steps that ``max_epochs="auto"`` gives each network: so many for each pixel along the
 #: longer side of images, or for each column of rows; the fewest and the most.
 _STEPS_OF_A_PIXEL, _FEWEST_STEPS = 24, 320
@@ -18,6 +21,10 @@ _MOST_STEPS = 1000
 #: twice the side there are half as many, which costs about the same, but never fewer
 #: than the last number.
 _AUTO_FILTERS, _AUTO_SIDE, _FEWEST_FILTERS = 32, 32, 4
+
+#: Channels that are many. The convolutions next to the image then cost most: about
+#: a minute on one core for so many values of images, times filters, in all steps.
+_MANY_CHANNELS, _A_MINUTE = 12, 1.5e9
 
 
 @dataclass(frozen=True)
@@ -93,6 +100,29 @@ class TrainingSettings:
     def n_images_of_a_batch(self, n_images):
         """Images in a step, for this number of images."""
         return min(self.batch_size, n_images)
+
+    def tell_of_many_channels(self, n_images, chw):
+        """Warn if the channels of images make a training long, before it begins.
+
+        Of networks of the user's own nothing is known, and a GPU is faster.
+        """
+        n_channels, height, width = chw
+        is_known = (self.generator, self.discriminator) == BUILT_IN["images"]
+        if not is_known or n_channels <= _MANY_CHANNELS or self.device.type != "cpu":
+            return
+        batch_size = self.n_images_of_a_batch(n_images)
+        n_seen = min(n_images, self.most_images_of_an_epoch(chw) or n_images)
+        n_steps = self.n_epochs(n_images, chw) * (n_seen // batch_size)
+        work = n_steps * batch_size / 16 * math.prod(chw)
+        minutes = work * self.n_filters_for(height, width) / _A_MINUTE
+        if minutes > 2:
+            warn_user(
+                f"Training on images of {n_channels} channels and {height} x {width} "
+                f"pixels takes about {minutes:.0f} minutes on one core. It takes less "
+                f"time on the {_MANY_CHANNELS} leading principal components of the "
+                "channels, by scikit-learn's PCA with a row for each pixel, or with "
+                "fewer max_epochs."
+            )
 
 
 def unnamed(callback):
