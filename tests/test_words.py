@@ -17,7 +17,8 @@ CALLS = {"warn_user", "append"}
 #: What the command line has no name for.
 PYTHON = re.compile(
     r"\bX\b|\bnp\.|\w\(|\bn_filters\b(?!=NUMBER)|\blr\b(?!=VALUE)|\boffset_|Detector\b"
-    r"|\bcall calibrate|\bpredict\b|p_values|\brandom_state\b|\bgroups=|load_images|max_epochs\b(?!=NUMBER)"
+    r"|\bcall calibrate|\bpredict\b|p_values|\brandom_state\b|\bgroups=|load_images"
+    r"|max_epochs\b(?!=NUMBER)"
 )
 
 
