@@ -569,9 +569,9 @@ class AnoGANDetector(
             If most held-out images have near-copies among the training images (of
             images only, not of rows), so that false alarms will be more than promised;
             if a single image unlike the rest has set the threshold; if few values, or a
-            single one, lie far from all others; if ``uint8`` images use hardly any
-            levels; if arrays look as if their channels came first; if images have more
-            than 512 pixels along a side.
+            single one, lie far from all others, in images or in a column of rows; if
+            ``uint8`` images use hardly any levels; if arrays look as if their channels
+            came first; if images have more than 512 pixels along a side.
 
         Examples
         --------
@@ -794,6 +794,12 @@ class AnoGANDetector(
             or values so far outside the training range that float32 cannot hold them.
         FloatingPointError
             If a network answers with NaN or infinity.
+
+        Warns
+        -----
+        UserWarning
+            If the values of X look as if they had other units than those of `fit`. For
+            this, every method that takes X looks at up to 8 images, or 100 rows.
 
         Examples
         --------

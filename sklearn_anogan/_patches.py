@@ -381,6 +381,13 @@ class PatchDetector(ImageDetectorMixin, MetaEstimatorMixin, BaseEstimator):
             If X holds no images, images smaller than a patch, images of another number
             of channels than in `fit`, or NaN or infinity.
 
+        Warns
+        -----
+        UserWarning
+            If the values of X look as if they had other units than those of `fit`. For
+            this, every method that takes X looks at up to 8 images, or at the first one
+            if X is not in memory.
+
         Examples
         --------
         >>> import numpy as np

@@ -20,9 +20,8 @@ from ._warnings import warn_user
 #: Images, and rows, that are looked at at most.
 _N_IMAGES, _N_ROWS = 8, 100
 
-#: Widths of the range that a value is far away. The values differ by as many widths as
-#: the second number, or most of them are as far away as the third.
-_FAR, _WIDE, _VERY_FAR = 2, 5, 10
+#: Widths of the range that a value is far away, and that the values differ by.
+_FAR, _WIDE = 2, 5
 
 #: Width of a sliver, relative to the range. Levels of grey that masks have at most, and
 #: dark images of 8 bits.
@@ -100,7 +99,7 @@ def tell_of_units_of_images(images, value_range, is_8_bit):
     whole = torch.cat(images, 1)
     spread = whole.amax(1, keepdim=True) - whole.amin(1, keepdim=True)
     is_wide = bool((spread[width > 0] > _WIDE * width[width > 0]).all())
-    n_far = sum(_share_far(x, low, high, is_wide) > 0.5 for x in images)
+    n_far = is_wide * sum(_share_far(x, low, high) > 0.5 for x in images)
     is_sliver = (spread <= _SLIVER * width)[width > 0].all()
     if 2 * n_far > n:
         what = "Most values of X lie far outside the values of the images of fit"
@@ -117,16 +116,15 @@ def tell_of_units_of_images(images, value_range, is_8_bit):
     )
 
 
-def _share_far(x, low, high, is_wide):
+def _share_far(x, low, high):
     """The share of the values of an image that lie far outside the range."""
     width = high - low
     # Both are usual in any units: nothing there, and all that a sensor can count.
     tells = (x != 0) & (x != x.amax(1, keepdim=True))
     tells = tells if tells.any() else x != 0
     outside = torch.maximum(x - high, low - x)
-    factor = _FAR if is_wide else _VERY_FAR
     tells &= (width > 0).expand_as(x)
-    return (outside > factor * width)[tells].double().mean().item()
+    return (outside > _FAR * width)[tells].double().mean().item()
 
 
 def _looks_whole(values, is_8_bit):
@@ -202,12 +200,11 @@ def _tell_of_units_of_rows(rows, value_range, sizes):
     if len(rows) < 2 or n_columns == 0:
         return
     spread = rows.amax(0) - rows.amin(0)
-    are_many = len(rows) >= _N_IMAGES
-    least = torch.where((spread > _WIDE * width) | are_many, _FAR, _VERY_FAR)
     outside = torch.maximum(rows - high, low - rows)
-    is_far = (outside > least * width).double().mean(0) > 0.5
-    is_sliver = (rows.abs().amax(0) <= _SLIVER * width) & are_many
-    is_sliver &= _usual_sizes(rows) < _SLIVER * sizes
+    is_far = (outside > _FAR * width).double().mean(0) > 0.5
+    is_far &= spread > _WIDE * width
+    is_sliver = rows.abs().amax(0) <= _SLIVER * width
+    is_sliver &= (_usual_sizes(rows) < _SLIVER * sizes) & (len(rows) >= _N_IMAGES)
     for is_odd, what in (
         (is_far, "most values of X lie far outside the values of fit"),
         (is_sliver, "all values of X lie within a hundredth of the values of fit"),
