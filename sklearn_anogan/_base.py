@@ -323,10 +323,11 @@ class ImageDetectorMixin(OutlierMixin):
         UserWarning
             If scores of X differ from those of images held out in `fit` by more than
             chance, at a level of .001: see `shift_p_value_`. If 5 % of the images of X
-            or more are images of `fit`, or half of them are copies of each other, or
-            near-copies (of images only, not of rows; a :class:`PatchDetector` knows
-            exact copies, and of the images of `fit` those that were held out). If the
-            values of X do not have the units of `fit`, as when an image is scored.
+            or more are images that `fit` has trained on, or half of them are
+            near-copies of each other (of images only, not of rows; a
+            :class:`PatchDetector` knows images only by their scores, and images of
+            `fit` only by those that were held out). If the values of X look as if they
+            had other units than those of `fit`.
 
         Notes
         -----

@@ -88,29 +88,38 @@ def tell_of_known_images(model, calibration, groups):
         each.learned["density"]["samples"].numpy()
         for each in (calibration, calibration.of_fit)
     )
-    known = np.concatenate([model.samples.numpy(), of_fit])
-    if model.layout.has_places and len(known) > 1:
-        tell_of_known(len(now), *compare(now, known, groups))
+    trained = model.samples.numpy()
+    if model.layout.has_places and len(trained) > 1:
+        tell_of_known(len(now), *compare(now, trained, of_fit, groups))
 
 
-def compare(images, known, groups=None):
+def compare(images, trained, held_out, groups=None):
     """How many images are known, and the share that has near-copies among them.
+
+    Held-out images are as good as new ones: only beside images that `fit` has trained
+    on, they are counted too.
 
     Parameters
     ----------
     images : ndarray of shape (n, n_values)
-    known : ndarray of shape (m, n_values), m > 1
-        Images of `fit`.
+    trained : ndarray of shape (m, n_values), m > 1
+        Images that `fit` has trained on.
+    held_out : ndarray of shape (k, n_values)
+        Images that `fit` has held out.
     groups : ndarray of shape (n,) or None
         Number of each image's group.
     """
-    n, neighbours = len(images), NearestNeighbors(n_neighbors=1).fit(known)
-    own = neighbours.kneighbors(_some(known, _MOST_HELD_OUT), n_neighbors=2)[0][:, 1]
+    n, neighbours = len(images), NearestNeighbors(n_neighbors=1).fit(trained)
+    own = neighbours.kneighbors(_some(trained, _MOST_HELD_OUT), n_neighbors=2)[0][:, 1]
     near = _NEAR * np.median(own)
     if near == 0:  # images of fit have copies: so may new images
         return 0, 0.0
-    n_known = int((neighbours.kneighbors(images)[0] <= near).sum())
-    if (share := share_of_copies(_some(images, _MOST_HELD_OUT), [known])) >= _MANY:
+    is_known = neighbours.kneighbors(images)[0][:, 0] <= near
+    if is_known.sum() >= max(_FEWEST, _FEW * n) and len(held_out):
+        others = NearestNeighbors(n_neighbors=1).fit(held_out).kneighbors(images)[0]
+        is_known |= others[:, 0] <= near
+    n_known = int(is_known.sum())
+    if (share := share_of_copies(_some(images, _MOST_HELD_OUT), [trained])) >= _MANY:
         n_known = max(n_known, round(share * n))
     if groups is not None:
         images = images[np.unique(groups, return_index=True)[1]]

@@ -548,7 +548,9 @@ class PatchDetector(ImageDetectorMixin, MetaEstimatorMixin, BaseEstimator):
             return
         first = np.unique(groups, return_index=True)[1] if groups is not None else ...
         share = share_near(now[first, None], 0)
-        tell_of_known(len(now), int(np.isin(now, of_fit).sum()), share)
+        n_known = int(np.isin(now, of_fit).sum())
+        # Images that were held out are as good as new ones, if they are alone.
+        tell_of_known(len(now), n_known if n_known < len(now) else 0, share)
 
     def _held_out_scores(self):
         return self.calibration_.held_out["score"]
