@@ -186,6 +186,15 @@ def test_bright_images_of_low_contrast(digits):
         assert not told(detector.score_samples, each)
 
 
+def test_a_saturated_image_beyond_a_narrow_range(digits):
+    """All that the sensor can count lies far outside, and is possible in all units."""
+    X = (10_000 + 200 * digits[0][:120]).astype(np.uint16)
+    detector = AnoGANDetector(**QUICK).fit(X[:100])
+    X[110, 2:] = 65535
+    for each in (X[110:111], X[100:]):
+        assert not told(detector.score_samples, each)
+
+
 def test_odd_pixels_are_no_other_units(detectors, images):
     X = images[100:] / 255
     X[:, 3, 3] = 1e4
