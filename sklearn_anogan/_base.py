@@ -90,6 +90,8 @@ class ImageDetectorMixin(OutlierMixin):
       same measurements would have;
     - ``_measured(images)``, what scores and p-values follow from;
     - ``_by_fold(measured)``, what `conformal_p_values` takes;
+    - ``_tell_of_known_images(groups)``, which warns if `calibrate` was given images
+      that `fit` has seen, or copies;
     - ``_map_quantiles()``, of the maps of held-out images, or None.
     """
 
@@ -320,7 +322,12 @@ class ImageDetectorMixin(OutlierMixin):
         -----
         UserWarning
             If scores of X differ from those of images held out in `fit` by more than
-            chance, at a level of .001: see `shift_p_value_`.
+            chance, at a level of .001: see `shift_p_value_`. If 5 % of the images of X
+            or more are images that `fit` has trained on, or half of them are
+            near-copies of each other (of images only, not of rows; a
+            :class:`PatchDetector` knows images only by their scores, and images of
+            `fit` only by those that were held out). If the values of X look as if they
+            had other units than those of `fit`.
 
         Notes
         -----
@@ -374,6 +381,7 @@ class ImageDetectorMixin(OutlierMixin):
         with unchanged_on_failure(self):
             self._calibrate(images, np.arange(len(images)), groups, replaced=of_fit)
             self.shift_p_value_ = self._tell_of_shift(before, now)
+            self._tell_of_known_images(groups)
         return self
 
     def _tell_of_shift(self, before, now):

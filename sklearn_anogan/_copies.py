@@ -11,10 +11,14 @@ small: the k-th is exponential with mean 1 / (k d), where the images fill d dime
 So a jump counts if it is large in itself, and large for this dimension as well.
 
 Distances cannot tell copies of a few images from images of a few kinds.
+
+Images of another camera are compared with those of `fit` by their distances alone: an
+image that is much nearer to another one than images of `fit` are is a near-copy.
 """
 
 import numpy as np
 from sklearn.metrics import pairwise_distances
+from sklearn.neighbors import NearestNeighbors
 from sklearn.utils import gen_batches
 
 from ._warnings import warn_user
@@ -33,6 +37,12 @@ _MANY = 0.5
 
 #: Distance, relative to the mean of all, of an image that is the same.
 _SAME = 1e-3
+
+#: Distance of near-copies, relative to the median distance of neighbours.
+_NEAR = 0.05
+
+#: Share of the images of `calibrate` that may be known from `fit`, and so many.
+_FEW, _FEWEST = 0.05, 2
 
 
 def tell_of_copies(held_out, training, has_groups):
@@ -62,11 +72,109 @@ def tell_of_copies(held_out, training, has_groups):
         )
 
 
+def tell_of_known_images(model, calibration, groups):
+    """Warn if images of `calibrate` are images of `fit`, or copies of each other.
+
+    Parameters
+    ----------
+    model : Model
+    calibration : Calibration
+        By the images of `calibrate`.
+    groups : ndarray of shape (n,) or None
+        Number of each image's group: images of one group may be copies.
+    """
+    # What the density has kept of the images: they need not be read again.
+    now, of_fit = (
+        each.learned["density"]["samples"].numpy()
+        for each in (calibration, calibration.of_fit)
+    )
+    trained = model.samples.numpy()
+    if model.layout.has_places and len(trained) > 1:
+        tell_of_known(len(now), *compare(now, trained, of_fit, groups))
+
+
+def compare(images, trained, held_out, groups=None):
+    """How many images are known, and the share that has near-copies among them.
+
+    Held-out images are as good as new ones: only beside images that `fit` has trained
+    on, they are counted too.
+
+    Parameters
+    ----------
+    images : ndarray of shape (n, n_values)
+    trained : ndarray of shape (m, n_values), m > 1
+        Images that `fit` has trained on.
+    held_out : ndarray of shape (k, n_values)
+        Images that `fit` has held out.
+    groups : ndarray of shape (n,) or None
+        Number of each image's group.
+    """
+    n, neighbours = len(images), NearestNeighbors(n_neighbors=1).fit(trained)
+    own = neighbours.kneighbors(_some(trained, _MOST_HELD_OUT), n_neighbors=2)[0][:, 1]
+    near = _NEAR * np.median(own)
+    if near == 0:  # images of fit have copies: so may new images
+        return 0, 0.0
+    is_known = neighbours.kneighbors(images)[0][:, 0] <= near
+    if is_known.sum() >= max(_FEWEST, _FEW * n) and len(held_out):
+        others = NearestNeighbors(n_neighbors=1).fit(held_out).kneighbors(images)[0]
+        is_known |= others[:, 0] <= near
+    n_known = int(is_known.sum())
+    if (share := share_of_copies(_some(images, _MOST_HELD_OUT), [trained])) >= _MANY:
+        n_known = max(n_known, round(share * n))
+    if groups is not None:
+        images = images[np.unique(groups, return_index=True)[1]]
+    images = _some(images, _MOST_TRAINING)
+    return n_known, max(share_near(images, near), share_among(images))
+
+
+def tell_of_known(n, n_known, share):
+    """Warn if many of n images of `calibrate` are known, or the share of copies is."""
+    if n_known >= max(_FEWEST, _FEW * n):
+        warn_user(
+            f"{n_known} of {n} images of X are images of fit, or near-copies of them. "
+            "They look more normal than new images, and predict and p_values will give "
+            "more false alarms than they promise. Call calibrate with images that fit "
+            "has not seen."
+        )
+    if share >= _MANY:
+        warn_user(
+            f"{share:.0%} of the images of X are near-copies of others in X, so that "
+            "thresholds rest on few different images. New images will look less "
+            "normal, and predict and p_values will give more false alarms than they "
+            "promise. Keep one image of each, or give near-copies the same label in "
+            "groups."
+        )
+
+
+def share_near(images, near):
+    """The share of images (n, n_values) that lie within a distance of another one."""
+    if len(images) < 2:
+        return 0.0
+    neighbours = NearestNeighbors(n_neighbors=1).fit(images)
+    return float(np.mean(neighbours.kneighbors()[0] <= near))
+
+
+def share_among(images):
+    """The share of images (n, n_values) that have near-copies among the others.
+
+    Every other image is taken for one that is held out.
+    """
+    if len(images) < 2:
+        return 0.0
+    halves = _some(images[::2], _MOST_HELD_OUT), _some(images[1::2], _MOST_TRAINING)
+    return share_of_copies(halves[0], [halves[1]])
+
+
 def _blocks_of_some(images, most):
     """Yield rows of numbers, of at most so many of the images."""
-    numbers = np.linspace(0, len(images) - 1, min(len(images), most)).astype(int)
+    numbers = _some(np.arange(len(images)), most)
     for block in gen_batches(len(numbers), images.images.block_size()):
         yield images.__getitems__(numbers[block]).flatten(1).cpu().numpy()
+
+
+def _some(images, most):
+    """So many images at most, from the first to the last."""
+    return images[np.linspace(0, len(images) - 1, min(len(images), most)).astype(int)]
 
 
 def share_of_copies(held_out, blocks):

@@ -30,7 +30,7 @@ from ._base import (
 )
 from ._calibration import Calibration, folds_of
 from ._compat import CallbackSupportMixin, checked_fit, fit_context, with_callbacks
-from ._copies import tell_of_copies
+from ._copies import tell_of_copies, tell_of_known_images
 from ._devices import resolve_devices, usual_torch
 from ._findings import find_all, in_layout, make_finders, need_search
 from ._holding_out import MOST_HELD_OUT, check_groups, hold_out
@@ -49,6 +49,7 @@ from ._score import JOINS, TERMS, defined_terms
 from ._search import Pairs, Searchers, SearchSettings, Workers, search_in_blocks
 from ._training import ADVERSARIAL_LOSSES, Reports, TrainingRun, TrainingSettings
 from ._types import Auto, Device, FloatArray, ImagesLike, LikeTraining, Seed, Tensors
+from ._units import tell_of_units
 from ._value_range import ValueRange
 from ._warnings import warn_user
 
@@ -568,9 +569,10 @@ class AnoGANDetector(
             If most held-out images have near-copies among the training images (of
             images only, not of rows), so that false alarms will be more than promised;
             if a single image unlike the rest has set the threshold; if few values, or a
-            single one, lie far from all others; if ``uint8`` images use hardly any
-            levels; if arrays look as if their channels came first; if images have more
-            than 512 pixels along a side; if so many channels make the training long.
+            single one, lie far from all others, in images or in a column of rows; if
+            ``uint8`` images use hardly any levels; if arrays look as if their channels
+            came first; if images have more than 512 pixels along a side; if so many
+            channels make the training long.
 
         Examples
         --------
@@ -602,10 +604,11 @@ class AnoGANDetector(
         start = self.model_ if self.warm_start and hasattr(self, "model_") else None
         images = self._check_images(X, reset=True)
         groups = check_groups(groups, len(images), least=2, name="AnoGANDetector.fit")
-        value_range = ValueRange.measure(images)
+        value_range = ValueRange.measure(images, vars(self).get("feature_names_in_"))
         usual = images.clipped(value_range)
+        measured = images if images.layout.has_places else usual
         if start is not None:
-            self._check_start(start, images.layout)
+            start.check_layout(images.layout)
             value_range = start.value_range
         training, held_out = hold_out(len(images), groups)
         shape = images.layout.chw[1:]
@@ -620,7 +623,7 @@ class AnoGANDetector(
 
         def report(name, as_model):
             def snapshot(net):
-                return self._snapshot(as_model(net), images, held_out, groups)
+                return self._snapshot(as_model(net), measured, held_out, groups)
 
             return make_report(name, snapshot)
 
@@ -640,7 +643,7 @@ class AnoGANDetector(
         if start is not None:
             model = model.continued_from(start)
         self._adopt(model)
-        self._calibrate(images, held_out, groups)
+        self._calibrate(measured, held_out, groups)
         vars(self).pop("shift_p_value_", None)
 
     def _training_settings(self, layout, device):
@@ -655,13 +658,6 @@ class AnoGANDetector(
             }
         )
 
-    def _check_start(self, start, layout):
-        if layout.chw != start.layout.chw:
-            raise ValueError(
-                "warm_start=True continues with images of (channels, height, width) = "
-                f"{start.layout.chw}, but X has {layout.chw}. Use warm_start=False."
-            )
-
     def _adopt(self, model):
         self.model_, self._searchers = model, Searchers(model)
 
@@ -672,6 +668,7 @@ class AnoGANDetector(
         Parameters
         ----------
         images : Images
+            In `fit`, rows without far values, which would stretch all scales.
         held_out : ndarray of shape (m,)
             Which of the images.
         groups : ndarray of shape (n,) or None
@@ -699,7 +696,11 @@ class AnoGANDetector(
             self._set_threshold(self._held_out_scores(), held_out)
         else:
             of_all = self.model_.sample_of(len(images), MOST_HELD_OUT)
-            self._set_threshold(self._scores_of(images, of_all), of_all)
+            as_given = images.clipped(None)
+            self._set_threshold(self._scores_of(as_given, of_all), of_all)
+
+    def _tell_of_known_images(self, groups):
+        tell_of_known_images(self.model_, self.calibration_, groups)
 
     def _held_out_scores(self):
         return self._scores(self.calibration_.held_out)
@@ -793,6 +794,12 @@ class AnoGANDetector(
             or values so far outside the training range that float32 cannot hold them.
         FloatingPointError
             If a network answers with NaN or infinity.
+
+        Warns
+        -----
+        UserWarning
+            If the values of X look as if they had other units than those of `fit`. For
+            this, every method that takes X looks at up to 8 images, or 100 rows.
 
         Examples
         --------
@@ -1163,6 +1170,8 @@ class AnoGANDetector(
             self.n_features_in_ = int(np.prod(images.layout.image_shape))
             tell_of_channels_first(images.layout, self.image_shape is not None)
             tell_of_large(images.layout, self.network_side)
+        else:
+            tell_of_units(images, self.model_)
         return images
 
     @usual_torch()

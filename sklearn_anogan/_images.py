@@ -139,7 +139,7 @@ class Images:
         return block if self.limits is None else self.limits.clip(block)
 
     def clipped(self, value_range):
-        """The same images, with no value outside a `ValueRange`."""
+        """The same images, with no value outside a `ValueRange`; None clips none."""
         clipped = copy.copy(self)
         clipped.limits = value_range
         return clipped

@@ -108,6 +108,14 @@ class Model:
         """Pixels that the networks see, as a share of the pixels of an image."""
         return prod(self.network_shape) / prod(self.layout.chw[1:])
 
+    def check_layout(self, layout):
+        """Refuse to continue with images of another shape."""
+        if layout.chw != self.layout.chw:
+            raise ValueError(
+                "warm_start=True continues with images of (channels, height, width) = "
+                f"{self.layout.chw}, but X has {layout.chw}. Use warm_start=False."
+            )
+
     def continued_from(self, earlier):
         """The model with the epochs of an earlier one before its own."""
         rows = [*earlier.history, *self.history]
@@ -168,6 +176,8 @@ class Model:
             "value_range.high": self.value_range.high,
             "samples": self.samples,
         }
+        if len(self.value_range.special):
+            tensors["value_range.special"] = self.value_range.special
         for name, network in self.networks.items():
             for key, value in network.state_dict().items():
                 tensors[f"{name}.{key}"] = value
@@ -196,10 +206,7 @@ class Model:
         """
         layout = _layout_from_plain(plain["layout"])
         n_channels = layout.chw[0]
-        value_range = ValueRange(
-            take(tensors, "value_range.low", (n_channels, 1, 1)),
-            take(tensors, "value_range.high", (n_channels, 1, 1)),
-        )
+        value_range = _value_range_from_plain(tensors, n_channels)
         latent_dim, n_filters = count(plain["latent_dim"]), count(plain["n_filters"])
         # Before the networks are built: a file must not make us build huge ones.
         n_weights = sum(tensor.numel() for tensor in tensors.values())
@@ -321,6 +328,19 @@ def _networks_from_plain(plain, tensors, classes, chw, is_bounded):
             "encoder", lambda: E(**of_codes, **of_images, is_bounded=is_bounded)
         )
     return networks
+
+
+def _value_range_from_plain(tensors, n_channels):
+    low, high = (
+        take(tensors, f"value_range.{end}", (n_channels, 1, 1))
+        for end in ("low", "high")
+    )
+    if "value_range.special" not in tensors:
+        return ValueRange(low, high)
+    special = take(tensors, "value_range.special", (None, 3))
+    is_channel = np.isin(special[:, 0], range(n_channels))
+    expect("columns with special values", is_channel.all(), True)
+    return ValueRange(low, high, special)
 
 
 def _samples_from_plain(tensors, chw):

@@ -26,6 +26,7 @@ from tqdm import tqdm
 from ._base import ImageDetectorMixin, own_random_state, unchanged_on_failure
 from ._calibration import Calibration, quantiles_of_maps
 from ._compat import checked_fit
+from ._copies import share_near, tell_of_known
 from ._cutting import StitchedMap, begins, draw_patches, pair, shrink, window_at
 from ._detector import AnoGANDetector
 from ._holding_out import MOST_HELD_OUT, check_groups, hold_out
@@ -38,6 +39,12 @@ from ._sources import (
     kind_of,
 )
 from ._types import Auto, FloatArray, ImagesLike, OutlierDetector, Seed
+from ._units import (
+    range_of,
+    some_of,
+    tell_of_units_of_images,
+    units_are_known,
+)
 from ._warnings import warn_user
 
 __all__ = ["PatchDetector"]
@@ -315,6 +322,8 @@ class PatchDetector(ImageDetectorMixin, MetaEstimatorMixin, BaseEstimator):
         of_rows = numbers if groups is None else groups[numbers]
         is_told = has_fit_parameter(detector, "groups") and len(np.unique(of_rows)) > 1
         self.detector_ = detector.fit(rows, **({"groups": of_rows} if is_told else {}))
+        if isinstance(images, _Images) and not hasattr(self.detector_, "model_"):
+            self._range_of_patches = range_of(rows.reshape(-1, self.n_channels_))
         self._calibrate(images, held_out, groups, rng=rng)
         vars(self).pop("shift_p_value_", None)
         return self
@@ -371,6 +380,13 @@ class PatchDetector(ImageDetectorMixin, MetaEstimatorMixin, BaseEstimator):
         ValueError, TypeError
             If X holds no images, images smaller than a patch, images of another number
             of channels than in `fit`, or NaN or infinity.
+
+        Warns
+        -----
+        UserWarning
+            If the values of X look as if they had other units than those of `fit`. For
+            this, every method that takes X looks at up to 8 images, or at the first one
+            if X is not in memory.
 
         Examples
         --------
@@ -433,7 +449,7 @@ class PatchDetector(ImageDetectorMixin, MetaEstimatorMixin, BaseEstimator):
         self._validate_params()
         images = self._check_images(X, reset=False)
         if not isinstance(images, _Images):
-            return self.detector_.anomaly_map(images)
+            return self._ask("anomaly_map", images)
         maps = [one for _, one in self._maps(images, range(len(images)))]
         return maps if images.is_list else np.stack(maps)
 
@@ -469,9 +485,11 @@ class PatchDetector(ImageDetectorMixin, MetaEstimatorMixin, BaseEstimator):
         self._validate_params()
         images = self._check_images(X, reset=False)
         if not isinstance(images, _Images):
-            maps, scores = self.detector_.anomaly_map(images), self._scores_of(images)
+            maps = self._ask("anomaly_map", images)
+            scores = self._scores_of(images)
         else:
-            maps = self.anomaly_map(X)
+            with units_are_known():
+                maps = self.anomaly_map(X)
             scores = np.array([*map(self._score_of, maps)])
         found = Bunch(scores=scores, maps=maps)
         if not self._changed(self._search_parameters):
@@ -480,8 +498,13 @@ class PatchDetector(ImageDetectorMixin, MetaEstimatorMixin, BaseEstimator):
 
     def _maps_of(self, rows):
         if hasattr(self.detector_, "anomaly_map"):
-            return np.asarray(self.detector_.anomaly_map(rows))
-        return -self.detector_.score_samples(rows)[:, None, None]
+            return np.asarray(self._ask("anomaly_map", rows))
+        return -self._ask("score_samples", rows)[:, None, None]
+
+    def _ask(self, method, rows):
+        """What the detector answers, whose units have been checked already."""
+        with units_are_known():
+            return getattr(self.detector_, method)(rows)
 
     def _score_of(self, one):
         """The score of an image with this map."""
@@ -510,8 +533,24 @@ class PatchDetector(ImageDetectorMixin, MetaEstimatorMixin, BaseEstimator):
         index = np.arange(len(images)) if index is None else index
         if not isinstance(images, _Images):
             rows = images[index]
-            return np.asarray(self.detector_.score_samples(rows), dtype=np.float64)
+            return np.asarray(self._ask("score_samples", rows), dtype=np.float64)
         return np.array([self._score_of(one) for _, one in self._maps(images, index)])
+
+    def _tell_of_known_images(self, groups):
+        if not hasattr(self, "n_channels_"):
+            return
+        # The images are not kept, but the same image has the same score.
+        of_fit, now = (
+            each.held_out["score"]
+            for each in (self.calibration_.of_fit, self.calibration_)
+        )
+        if len(np.unique(of_fit)) < len(of_fit):  # unless scores are few
+            return
+        first = np.unique(groups, return_index=True)[1] if groups is not None else ...
+        share = share_near(now[first, None], 0)
+        n_known = int(np.isin(now, of_fit).sum())
+        # Images that were held out are as good as new ones, if they are alone.
+        tell_of_known(len(now), n_known if n_known < len(now) else 0, share)
 
     def _held_out_scores(self):
         return self.calibration_.held_out["score"]
@@ -612,7 +651,10 @@ class PatchDetector(ImageDetectorMixin, MetaEstimatorMixin, BaseEstimator):
                     )
                 for attribute in ("n_channels_", "patch_shape_"):
                     vars(self).pop(attribute, None)
-            return validate_data(self, X, reset=reset, ensure_min_samples=1 + reset)
+            rows = validate_data(self, X, reset=reset, ensure_min_samples=1 + reset)
+            if not reset and isinstance(self.detector_, AnoGANDetector):
+                self.detector_._check_images(rows, reset=False)  # tells of units
+            return rows
         if reset:
             for attribute in ("n_features_in_", "feature_names_in_"):
                 vars(self).pop(attribute, None)
@@ -621,7 +663,26 @@ class PatchDetector(ImageDetectorMixin, MetaEstimatorMixin, BaseEstimator):
                 f"X has images of {images.n_channels} channel(s), but {name} was "
                 f"fitted to images of {self.n_channels_}."
             )
+        else:
+            # What is not in memory has been read up to the first image.
+            is_in_memory = images.is_list or not is_read_in_pieces(X)
+            some = some_of(len(images)) if is_in_memory else [0]
+            tell_of_units_of_images(
+                [torch.from_numpy(_channels(images[i])) for i in some],
+                self._value_range(),
+                images.patch_dtype == np.uint8,
+            )
         return images
+
+    def _value_range(self):
+        """The `ValueRange` of the patches of `fit`."""
+        model = vars(self.detector_).get("model_")
+        return self._range_of_patches if model is None else model.value_range
+
+
+def _channels(image):
+    """Values (channels, n_pixels) of an image (height, width, channels)."""
+    return np.array(image.reshape(-1, image.shape[2]).T, dtype=np.float64)
 
 
 class _Images:

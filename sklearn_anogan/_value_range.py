@@ -1,12 +1,16 @@
 # Authors: The sklearn-anogan developers
 # SPDX-License-Identifier: BSD-3-Clause
-"""The value range of images: what is mapped to [-1, 1], and what looks wrong in it."""
+"""The value range of images: what is mapped to [-1, 1], and what looks wrong in it.
+
+Of rows, each column has a range of its own, see `_columns.py`.
+"""
 
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 
+from ._columns import is_same, measure_columns, tell_of_far_values
 from ._warnings import warn_user
 
 #: Scaled values beyond this leave too little of float32's range for the networks.
@@ -37,11 +41,15 @@ class ValueRange(NamedTuple):
     """The affine map of each channel between the user's units and [-1, 1].
 
     Training images span [-1, 1] exactly (``uint8`` images: 0 maps to -1, 255 to 1), but
-    for few odd values. Values outside the range are not clipped in scores.
+    for few odd values. Values outside the range are not clipped in scores. Values that
+    stand for something else, such as -9999 in a column of rows, are read as the median
+    of the other values.
     """
 
     low: torch.Tensor  # (channels, 1, 1) float64
     high: torch.Tensor  # (channels, 1, 1) float64
+    # (n, 3) float64: channel, value that stands for something else, median
+    special: torch.Tensor = torch.empty(0, 3, dtype=torch.float64)
 
     # The ends are halved first, because their sum or difference could overflow.
 
@@ -55,17 +63,20 @@ class ValueRange(NamedTuple):
         return half_width.where(half_width > 0, 1.0)  # 1 for a constant channel
 
     @classmethod
-    def measure(cls, images):
+    def measure(cls, images, names=None):
         """Range of the training images.
 
         Parameters
         ----------
         images : Images
+        names : sequence of str or None
+            Of the columns of rows.
 
         Raises
         ------
         ValueError
-            If no value differs from any other in its channel.
+            If no value differs from any other in its channel, or if float32 cannot hold
+            all values.
 
         Warns
         -----
@@ -73,16 +84,13 @@ class ValueRange(NamedTuple):
             If few values, or a single value, lie far from all others, or if images of 8
             bits use few of the levels.
         """
+        if not images.layout.has_places:
+            return cls._measure_columns(images, names)
         channels = _look_through(images)
-        if all(channel.low == channel.high for channel in channels):
-            raise ValueError(
-                "All images of X are constant and equal: there is nothing to learn. "
-                "Pass images that differ from each other."
-            )
         ends = [(channel.low, channel.high) for channel in channels]
-        if images.layout.has_places:
-            ends = [channel.usual_ends() for channel in channels]
-            _tell_of_odd_values(channels, ends)
+        _check_not_constant(ends)
+        ends = [channel.usual_ends() for channel in channels]
+        _tell_of_odd_values(channels, ends)
         if known := images.layout.known_range(images.data.dtype):
             low, high = min(low for low, _ in ends), max(high for _, high in ends)
             n_levels = high - low + 1
@@ -90,12 +98,21 @@ class ValueRange(NamedTuple):
                 ends = [known] * len(ends)
             elif n_levels <= _HARDLY_ANY_LEVELS:
                 _tell_of_few_levels(low, high)
-        ends = torch.tensor(ends, dtype=torch.float64).T[..., None, None]
-        return cls(*ends)
+        return cls(*_of_channels(ends))
+
+    @classmethod
+    def _measure_columns(cls, images, names):
+        ends, far = measure_columns(images)
+        _check_not_constant(ends)
+        tell_of_far_values(far, len(images), names, _LARGEST_SCALED)
+        special = [(f.column, f.value, f.median) for f in far if f.is_repeated]
+        special = torch.tensor(special, dtype=torch.float64).reshape(-1, 3)
+        return cls(*_of_channels(ends), special)
 
     def to_network(self, images, device):
         """Images in the user's units to float32 around [-1, 1] on ``device``."""
         where = images.device
+        images = self.without_special(images)
         x = (images - self.centre.to(where)) / self.half_width.to(where)
         if not (x.abs() <= _LARGEST_SCALED).all():
             raise ValueError(
@@ -113,7 +130,18 @@ class ValueRange(NamedTuple):
     def clip(self, images):
         """Images in the user's units with no value outside the range."""
         where = images.device
+        images = self.without_special(images)
         return images.clamp(self.low.to(where), self.high.to(where))
+
+    def without_special(self, images):
+        """Images in the user's units without values that stand for something else."""
+        if len(self.special) == 0:
+            return images
+        images = images.clone()
+        for channel, value, median in self.special.tolist():
+            of_channel = images[:, int(channel)]
+            of_channel[is_same(of_channel, value)] = median
+        return images
 
 
 @dataclass(frozen=True)
@@ -183,11 +211,8 @@ class _Channel:
 def _look_through(images):
     """The `_Channel`s of all images, which are read once."""
     n_channels, height, width = images.layout.chw
-    if images.layout.has_places:
-        n, n_pixels = len(images), height * width
-        n_drawn = min(n_pixels, -(-_N_SAMPLED // n))
-    else:  # only the ends of columns are asked for: one pair for each block
-        n, n_pixels, n_drawn = -(-len(images) // images.block_size()), 1, 0
+    n, n_pixels = len(images), height * width
+    n_drawn = min(n_pixels, -(-_N_SAMPLED // n))
     rng = torch.Generator().manual_seed(0)
     # Allocated once: small pieces between the blocks would keep the blocks' memory.
     lows, highs = torch.empty(2, n_channels, n, dtype=torch.float64)
@@ -195,11 +220,9 @@ def _look_through(images):
     start = 0
     for block in images.blocks():
         values = block.movedim(1, 0).flatten(2).cpu()  # (channels, images, pixels)
-        if n_drawn == 0:
-            values = values.movedim(1, 2)
         rows = slice(start, start := start + values.shape[1])
         lows[:, rows], highs[:, rows] = values.amin(2), values.amax(2)
-        if 0 < n_drawn < n_pixels:
+        if n_drawn < n_pixels:
             places = torch.randint(n_pixels, (values.shape[1], n_drawn), generator=rng)
             values = values.gather(2, places.expand(n_channels, -1, -1))
         samples[:, rows] = values[..., :n_drawn]
@@ -207,6 +230,19 @@ def _look_through(images):
         _Channel(lows, highs, sample.flatten().sort().values)
         for lows, highs, sample in zip(lows, highs, samples, strict=True)
     ]
+
+
+def _check_not_constant(ends):
+    if all(low == high for low, high in ends):
+        raise ValueError(
+            "All images of X are constant and equal: there is nothing to learn. "
+            "Pass images that differ from each other."
+        )
+
+
+def _of_channels(ends):
+    """Pairs of ends as two tensors (channels, 1, 1)."""
+    return torch.tensor(ends, dtype=torch.float64).T[..., None, None]
 
 
 def _tell_of_odd_values(channels, ends):

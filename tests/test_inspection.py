@@ -297,6 +297,25 @@ def test_memorization_by_hand(fitted, zeros):
     assert tensors.pvalue == result.pvalue
 
 
+def test_near_copies_are_not_unseen(drawing, zeros, rng):
+    """Whatever the generator draws, such a test says nothing."""
+
+    def noisy(X):
+        return X + rng.normal(scale=0.3, size=X.shape)
+
+    drawing.drawn = lambda n, _: noisy(zeros[:n])
+    for train, unseen, where in (
+        (zeros[:100], noisy(zeros[:60]), "X_train"),
+        (zeros[:100], np.r_[noisy(zeros[:40]), zeros[100:130]], "X_train"),
+        (noisy(np.repeat(zeros[:40], 3, 0)), noisy(zeros[:40]), "X_train"),
+        (zeros[:100], noisy(np.repeat(zeros[100:120], 3, 0)), "X_unseen"),
+    ):
+        with pytest.warns(UserWarning, match=f"% of .* near-copies in {where}, so"):
+            memorization_test(drawing, train, unseen)
+    memorization_test(drawing, zeros[:100], np.r_[noisy(zeros[:10]), zeros[100:150]])
+    memorization_test(drawing, zeros[:100], zeros[100:101])
+
+
 def test_memorization_of_other_images(fitted, zeros):
     with pytest.raises(ValueError, match="expects images of shape"):
         memorization_test(fitted, zeros[:, :6], zeros)

@@ -48,6 +48,7 @@ KINDS = {
     "flat": {"image_shape": (8, 8)},
     "rows": {"self_supervision": 1.0},
     "frame": {},
+    "special": {},
     "shrunk": {"network_side": 5, "anomaly_score": "calibrated"},
     "colour": {"contamination": 0.2, "device": torch.device("cpu")},
     "tensor": {"n_restarts": np.int64(1), "device": ["cpu", "cpu"]},
@@ -56,8 +57,11 @@ KINDS = {
 
 def fit_kind(kind, quick, zeros):
     X = zeros[:60]
-    if kind in ("flat", "rows", "frame"):
+    if kind in ("flat", "rows", "frame", "special"):
         X = X.reshape(60, 64)[:, 8:16] if kind != "flat" else X.reshape(60, 64)
+    if kind == "special":
+        X = X.copy()
+        X[::5, 2:4] = -9999
     if kind == "frame":
         X = pd.DataFrame(X, columns=list("abcdefgh"))
     if kind == "colour":
@@ -67,6 +71,7 @@ def fit_kind(kind, quick, zeros):
     return AnoGANDetector(**quick | KINDS[kind]).fit(X), X
 
 
+@pytest.mark.filterwarnings("ignore:X has values far from all others")
 @pytest.mark.parametrize("kind", KINDS)
 def test_same_bits_after_a_round_trip(quick, zeros, path, kind):
     detector, X = fit_kind(kind, quick, zeros)
@@ -90,7 +95,11 @@ def test_same_bits_after_a_round_trip(quick, zeros, path, kind):
             getattr(loaded, method)(X), getattr(detector, method)(X)
         )
     ruler, same = detector.model_.ruler, loaded.model_.ruler
-    assert (ruler is None) == (same is None) == (kind in ("rows", "frame"))
+    are_rows = kind in ("rows", "frame", "special")
+    assert (ruler is None) == (same is None) == are_rows
+    special = loaded.model_.value_range.special
+    assert torch.equal(special, detector.model_.value_range.special)
+    assert len(special) == (2 if kind == "special" else 0)
     if ruler is not None:
         tensors = same.state_dict()
         assert tensors.keys() == ruler.state_dict().keys()
@@ -385,6 +394,7 @@ def put(value, *keys):
 HUGE = 2**40
 MODEL = "detector", "learned", "model"
 SCALE = "learned.largest_residual.scale"
+SPECIAL = "value_range.special"  # of column 1, where there is one channel
 
 
 @pytest.mark.parametrize(
@@ -453,6 +463,9 @@ def test_hostile_descriptions(fitted, path, change):
         lambda arrays: arrays.update({"held_out.residual": torch.ones(0).double()}),
         lambda arrays: arrays.update({"held_out.residual": torch.ones(3).double()}),
         lambda arrays: arrays["value_range.low"].fill_(float("nan")),
+        lambda arrays: arrays.update({SPECIAL: torch.ones(2, 3)}),
+        lambda arrays: arrays.update({SPECIAL: torch.ones(2, 3).double()}),
+        lambda arrays: arrays.update({SPECIAL: torch.zeros(2, 4).double()}),
         lambda arrays: arrays["generator.layers.1.weight"].fill_(float("inf")),
         lambda arrays: arrays.update(
             {"generator.layers.1.weight": arrays["generator.layers.1.weight"].half()}

@@ -25,8 +25,10 @@ LAYERS = [
     ["_search", "_score", "_training"],
     ["_model", "_inference"],
     ["_calibration", "_ruler", "_samples", "_holding_out"],
+    ["_units"],
     ["_images", "_networks", "_transformations", "_losses", "_devices", "_files"],
     ["_value_range"],
+    ["_columns"],
     ["_plain", "_sources", "_cutting", "_image_files", "_warnings", "_types"],
 ]
 

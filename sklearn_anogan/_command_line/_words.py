@@ -29,6 +29,10 @@ _WORDS = {
         r"shrink the images, for example by load_images\(folder, size=\(256, 256\)\)": (
             "shrink the images by --size"
         ),
+        r"If X has other units, its scores tell nothing of anomalies: pass .*\.$": (
+            "If the images have other units than those of the fit, their scores tell "
+            "nothing of anomalies: convert the files."
+        ),
         r"PatchDetector looks": "The option --patches looks",
         r"fewer max_epochs": "a smaller number by --set max_epochs=NUMBER",
         r"Lower the learning rate, lr=([\d.e+-]*\d)": (

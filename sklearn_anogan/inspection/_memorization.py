@@ -13,14 +13,19 @@ from sklearn.neighbors import NearestNeighbors
 from sklearn.utils.validation import check_is_fitted
 
 from .._base import own_random_state
+from .._copies import share_among, share_of_copies
 from .._images import check_images
 from .._types import ImagesLike, Seed
+from .._warnings import warn_user
 
 if TYPE_CHECKING:
     from .._detector import AnoGANDetector
 
 #: Images are copies if they are closer than this share of the usual distance.
 _SAME = 1e-3
+
+#: Share of unseen images with near-copies that is told of, and images to compare.
+_MANY, _MOST = 0.5, 200
 
 
 class MemorizationResult(NamedTuple):
@@ -110,6 +115,13 @@ def memorization_test(
         If the images do not have the shape of the images in `fit`, or if half of
         `X_unseen` or more are also in `X_train`.
 
+    Warns
+    -----
+    UserWarning
+        If half of `X_unseen` or more have near-copies in `X_train`, or among each other
+        (of images only, not of rows). Such images are no new ones, and the p-value says
+        nothing.
+
     References
     ----------
     .. [1] C. Meehan, K. Chaudhuri, S. Dasgupta, "A non-parametric test to detect
@@ -155,6 +167,22 @@ def memorization_test(
             f"{n_copies} of {len(unseen)} images of X_unseen are also in X_train. The "
             "test needs images that the detector has not been fitted to."
         )
+    if detector.model_.layout.has_places:
+        _tell_of_copies(unseen, train)
     u, pvalue = mannwhitneyu(of_unseen, of_generated, alternative="greater")
     statistic = u / (len(of_unseen) * len(of_generated))
     return MemorizationResult(float(statistic), float(pvalue), of_generated, of_unseen)
+
+
+def _tell_of_copies(unseen, train):
+    """Warn if unseen images (n, n_values) have near-copies."""
+    among_training = share_of_copies(unseen[:: 1 + len(unseen) // _MOST], [train])
+    among_unseen = share_among(unseen)
+    for share, where in ((among_training, "X_train"), (among_unseen, "X_unseen")):
+        if share >= _MANY:
+            warn_user(
+                f"{share:.0%} of the images of X_unseen have near-copies in {where}, "
+                "so that they do not stand for new images: the p-value says nothing "
+                "of the generator. Keep near-copies on one side, in X_train or in "
+                "X_unseen, and one of each in X_unseen."
+            )
