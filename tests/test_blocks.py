@@ -170,7 +170,8 @@ def test_images_are_read_as_they_are_needed(detector, images, monkeypatch, n_job
     with joblib.parallel_config(backend="threading", n_jobs=n_jobs):
         detector.score_samples(X)
     assert n_done[0] == len(X)
-    assert most_ahead[0] <= 64 * (1 if n_jobs == 1 else 8)
+    # The check of units has read a few before.
+    assert most_ahead[0] <= 8 + 64 * (1 if n_jobs == 1 else 8)
 
 
 @pytest.mark.usefixtures("small_blocks")

@@ -19,9 +19,9 @@ import pytest
 from PIL import Image
 
 import sklearn_anogan
-import sklearn_anogan.__main__ as command_line
 from sklearn_anogan import AnoGANDetector
 from sklearn_anogan._base import DOCUMENTATION
+from sklearn_anogan._command_line import _commands, main
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = sorted((ROOT / "examples").glob("plot_*.py"))
@@ -59,7 +59,7 @@ def test_readme_runs(digits, tmp_path, monkeypatch):
 
     (tmp_path / "report.html").unlink()
     monkeypatch.setattr(
-        command_line,
+        _commands,
         "AnoGANDetector",
         partial(AnoGANDetector, max_epochs=1, n_filters=4),
     )
@@ -67,7 +67,7 @@ def test_readme_runs(digits, tmp_path, monkeypatch):
     for line in block.splitlines():
         python, dash_m, package, *arguments = line.split()
         assert (python, dash_m, package) == ("python", "-m", "sklearn_anogan")
-        assert command_line.main(arguments) == 0
+        assert main(arguments) == 0
     assert (tmp_path / "report.html").stat().st_size > 100_000
     assert len((tmp_path / "scores.csv").read_text().splitlines()) == 21
 

@@ -8,6 +8,7 @@ from skorch.history import History
 from sklearn_anogan import AnoGANDetector
 from sklearn_anogan._model import Model, UnknownNameError, class_of, frozen, name_of
 from sklearn_anogan._networks import DenseGenerator, Generator
+from sklearn_anogan._value_range import ValueRange
 
 
 class OwnGenerator(Generator):
@@ -51,6 +52,8 @@ def test_round_trip(model):
             assert after == kept
         elif isinstance(before, torch.Tensor):
             assert torch.equal(after, before)
+        elif isinstance(before, ValueRange):
+            assert all(map(torch.equal, after, before))
         else:
             assert after == before, field.name
 
