@@ -3,13 +3,16 @@
 """Files that are written completely or not at all."""
 
 import os
-from errno import EACCES, EISDIR
+from errno import EACCES, EISDIR, ELOOP
 from pathlib import Path
 from tempfile import TemporaryFile
 from uuid import uuid4
 
-#: Folders whose entries stand for what is open or attached: devices, pipes.
-_OF_THE_SYSTEM = ("/dev", "/proc")
+#: Names of what a process has open: a file by such a name is not to be replaced.
+_OPEN = ("/dev/fd/", "/dev/stdin", "/dev/stdout", "/dev/stderr", "/proc/")
+
+#: Links that lead from one to the next, at most.
+_MOST_LINKS = 40
 
 
 def write_whole(path, parts, unfinished=None):
@@ -34,10 +37,10 @@ def write_whole(path, parts, unfinished=None):
         If the file cannot be written.
     """
     if is_stream(path):
-        with open(path, "wb") as file:
+        with open(path, "ab") as file:  # a shell may have opened it to append
             file.writelines(parts)
         return
-    path = Path(os.path.realpath(path))
+    path = _end_of_links(path)
     if unfinished is None:
         # Without the name of the file, which may be as long as names can be.
         unfinished = path.with_name(f"{uuid4().hex}.unfinished")
@@ -58,7 +61,7 @@ def write_whole(path, parts, unfinished=None):
 
 def is_stream(path):
     """Whether a path stands for a device or a pipe, which cannot be replaced."""
-    if os.path.abspath(path).startswith(tuple(f"{top}/" for top in _OF_THE_SYSTEM)):
+    if os.path.abspath(path).startswith(_OPEN):
         return True
     return os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path))
 
@@ -87,10 +90,25 @@ def check_writable(parameter, path):
             raise unusable(parameter, path, PermissionError(EACCES, "no permission"))
         return
     try:
-        with TemporaryFile(dir=Path(os.path.realpath(path)).parent):
+        folder = _end_of_links(path).parent
+        os.stat(folder)  # a temporary file takes a shorter way
+        with TemporaryFile(dir=folder):
             pass
     except OSError as error:
         raise unusable(parameter, path, error) from error
+
+
+def _end_of_links(path):
+    """The path that a link leads to in the end; other paths as they are.
+
+    Nothing is made shorter: of ``missing/../file``, the system knows no file.
+    """
+    path = Path(path)
+    for _ in range(_MOST_LINKS):
+        if not path.is_symlink():
+            return path
+        path = path.parent / os.readlink(path)
+    raise OSError(ELOOP, os.strerror(ELOOP), str(path))
 
 
 def unusable(parameter, path, error):

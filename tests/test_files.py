@@ -63,6 +63,37 @@ def test_devices_are_written_to(tmp_path):
     assert sorted(os.listdir(tmp_path)) == ["null", "out"]
 
 
+def test_what_is_appended_to_stays(tmp_path):
+    (tmp_path / "log").write_bytes(b"old ")
+    with open(tmp_path / "log", "ab") as file:  # as of a shell: >> log
+        write(f"/dev/fd/{file.fileno()}")
+    assert (tmp_path / "log").read_bytes() == b"old new"
+
+
+def test_files_in_memory_are_files():
+    assert not is_stream("/dev/shm/a")
+    assert is_stream("/dev/null")
+
+
+def test_a_way_through_a_missing_folder(tmp_path):
+    """The system knows no such file: neither is there one to be replaced."""
+    (tmp_path / "a").write_bytes(b"old")
+    path = tmp_path / "missing" / ".." / "a"
+    with pytest.raises(FileNotFoundError, match="--output cannot be used"):
+        check_writable("--output", path)
+    with pytest.raises(FileNotFoundError):
+        write_whole(path, [b"new"])
+    assert (tmp_path / "a").read_bytes() == b"old"
+
+
+def test_links_in_a_circle(tmp_path):
+    (tmp_path / "a").symlink_to("b")
+    (tmp_path / "b").symlink_to("a")
+    with pytest.raises(OSError, match="Too many levels"):
+        write_whole(tmp_path / "a", [b"new"])
+    assert (tmp_path / "a").is_symlink()
+
+
 def test_what_cannot_be_written(tmp_path):
     with pytest.raises(IsADirectoryError, match="--output is a folder"):
         check_writable("--output", tmp_path)

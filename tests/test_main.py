@@ -1,4 +1,5 @@
 import csv
+import re
 import shutil
 import subprocess
 import sys
@@ -250,12 +251,20 @@ def test_inputs_are_never_replaced(model, folders, tmp_path, capsys):
     def contents():
         return {path: path.read_bytes() for path in folders.rglob("*.*")}
 
-    before, new, normal = contents(), folders / "new", folders / "normal"
+    new, normal = folders / "new", folders / "normal"
+    (new / "broken.png").write_bytes(b"")
+    before = contents()
     link, table = tmp_path / "link", tmp_path / "groups.csv"
     link.symlink_to(new / "02.png")
     hard = tmp_path / "hard"
     hard.hardlink_to(normal / "03.png")
     table.write_text("file,group\n00.png,a")
+    (tmp_path / "linked").mkdir()
+    for i in range(12):  # a folder of maps whose files are images of the folder
+        (tmp_path / "linked" / f"{i:02d}.png").hardlink_to(new / f"{i:02d}.png")
+    for name in ("sub", "more"):
+        (tmp_path / "deep" / name).mkdir(parents=True)
+        shutil.copy(new / "00.png", tmp_path / "deep" / name / "00.png")
     score, fit = ["score", model, new], ["fit", normal]
     for command in (
         [*score, "--csv", model],
@@ -265,6 +274,10 @@ def test_inputs_are_never_replaced(model, folders, tmp_path, capsys):
         [*score, "--csv", tmp_path / "x.csv", "--report", tmp_path / "x.csv"],
         [*score, "--maps", tmp_path / "x", "--report", tmp_path / "x"],
         [*score, "--maps", new],
+        [*score, "--maps", tmp_path / "linked"],
+        ["score", model, tmp_path / "deep", "--maps", tmp_path / "deep"],
+        [*score, "--csv", tmp_path / "missing" / ".." / "hard"],
+        [*score, "--csv", new / "broken.png"],
         [*fit, "--output", normal / "03.png"],
         [*fit, "--output", hard],
         [*fit, "--size", "8", "--output", table, "--groups", table],
@@ -273,12 +286,15 @@ def test_inputs_are_never_replaced(model, folders, tmp_path, capsys):
         for options in (["--quiet"], ["--quiet", "--overwrite"]):
             assert main([*map(str, [*command, *options])]) == 1
             said = capsys.readouterr().err
-            assert "replace" in said or "no group for" in said
+            assert re.search("replace|no group for|No such file", said), said
     calibrate = ["calibrate", str(model), str(new), "--output", str(model)]
     assert main(calibrate) == 1
     assert "would replace the model" in capsys.readouterr().err
     assert contents() == before
     assert table.read_text() == "file,group\n00.png,a"
+    copy = (tmp_path / "deep" / "sub" / "00.png").read_bytes()
+    assert copy == (new / "00.png").read_bytes()
+    (new / "broken.png").unlink()
 
 
 def test_files_of_another_kind_are_not_replaced(model, folders, tmp_path, capsys):
@@ -394,12 +410,26 @@ def test_images_that_cannot_be_measured(rng, tmp_path, capsys, monkeypatch):
     assert not model.exists()
     assert main(fit) == 3
     said = capsys.readouterr().err
-    assert "1.tif (has less than 8 pixels along a side)" in said
+    assert "1.tif (is smaller than a patch of 8 x 8 pixels)" in said
     assert "2.tif (has NaN or infinity)" in said
     assert main(["score", str(model), str(new), "--csv", str(table)]) == 3
     said = capsys.readouterr().err
     assert "2 files could not be used: 1.tif" in said
     assert [row["file"][-5:] for row in read_csv(table)] == ["0.tif", "3.tif", "4.tif"]
+    anew = ["calibrate", str(model), str(normal), "--output", str(tmp_path / "anew")]
+    assert main(anew) == 3  # from the same images, which is told of
+    said = capsys.readouterr().err
+    assert "2.tif (has NaN or infinity)" in said
+    assert load(tmp_path / "anew").calibration_.n_groups == 10
+    report = ["--report", str(tmp_path / "report.html")]
+    assert main(["score", str(model), str(new), *report, "--quiet"]) == 3
+    text = (tmp_path / "report.html").read_text(encoding="utf-8")
+    reasons = dict(re.findall(r"<td>(\d\.tif)</td><td>([^<]*)</td></tr>", text))
+    assert {*reasons} == {"1.tif", "2.tif"}
+    for name, reason in reasons.items():
+        assert name in reason
+        assert " X " not in reason
+    assert "NaN" in reasons["2.tif"]
     for path in (new / "0.tif", new / "3.tif", new / "4.tif"):
         path.unlink()
     assert main(["score", str(model), str(new), "--csv", str(table)]) == 1
@@ -411,20 +441,97 @@ def test_maps_of_an_earlier_run_go(model, folders, tmp_path, capsys):
     maps = tmp_path / "maps"
     command = ["score", str(model), str(folders / "new"), "--maps", str(maps)]
     assert main([*command, "--quiet"]) == 0
-    (maps / "sub").mkdir()
-    (maps / "00.png").rename(maps / "sub" / "yesterday.png")
-    picture = Image.fromarray(np.zeros((4, 4), np.uint8))
-    picture.save(maps / "own.png")
+    for other in ("kept", "sub"):  # another run, for another folder
+        (maps / other).mkdir()
+        shutil.copy(maps / "00.png", maps / other / "00.png")
+    (tmp_path / "fewer").mkdir()
+    shutil.copy(folders / "new" / "03.png", tmp_path / "fewer" / "03.png")
+    Image.fromarray(np.zeros((4, 4), np.uint8)).save(maps / "own.png")
+    command[2] = str(tmp_path / "fewer")
     assert main([*command, "--quiet"]) == 0
     assert "own.png. They stay" in capsys.readouterr().err
-    names = sorted(path.name for path in maps.rglob("*.png"))
-    assert names == [*(f"{i:02d}.png" for i in range(12)), "own.png"]
+    names = sorted(str(path.relative_to(maps)) for path in maps.rglob("*.png"))
+    assert names == ["03.png", "kept/00.png", "own.png", "sub/00.png"]
     # A folder of maps within the images is none of them.
     shutil.copytree(maps, tmp_path / "new" / "maps")
     shutil.copytree(folders / "new", tmp_path / "new", dirs_exist_ok=True)
     (tmp_path / "new" / "maps" / "own.png").unlink()
     assert main(["score", str(model), str(tmp_path / "new"), "--csv", "-"]) == 0
     assert len(capsys.readouterr().out.splitlines()) == 13
+
+
+def test_maps_stay_in_their_folder(model, folders, tmp_path, capsys):
+    """A link leads elsewhere, files and folders stand in the way."""
+    images, maps = tmp_path / "images", tmp_path / "maps"
+    (images / "sub").mkdir(parents=True)
+    shutil.copy(folders / "new" / "00.png", images / "sub" / "a.png")
+    shutil.copy(folders / "new" / "01.png", images / "sub.png")
+    maps.mkdir()
+    command = ["score", str(model), str(images), "--maps", str(maps), "--quiet"]
+    (maps / "sub").symlink_to(images / "sub")
+    before = (images / "sub" / "a.png").read_bytes()
+    for options in ([], ["--overwrite"]):
+        assert main([*command, *options]) == 1
+        assert "leads elsewhere" in capsys.readouterr().err
+    assert (images / "sub" / "a.png").read_bytes() == before
+    (maps / "sub").unlink()
+    (images / "sub.png").rename(images / "sub.jpg")  # its map is no folder
+    (images / "sub").rename(images / "sub.png")
+    assert main(command) == 0
+    names = sorted(str(path.relative_to(maps)) for path in maps.rglob("*.png"))
+    assert names == ["sub.jpg.png", "sub.png", "sub.png/a.png.png"]
+    with pytest.raises(SystemExit):
+        main([*command[:3], "--maps", ""])
+    assert main([*command[:3], "--maps", str(model)]) == 1
+    assert "--maps is no folder" in capsys.readouterr().err
+
+
+def test_an_own_map_as_input_stays(model, folders, tmp_path):
+    maps = tmp_path / "maps"
+    command = ["score", str(model), str(folders / "new"), "--maps", str(maps)]
+    assert main([*command, "--quiet"]) == 0
+    one = maps / "00.png"
+    command[2] = str(one)
+    assert main([*command, "--quiet"]) == 1
+    assert one.exists()
+
+
+def test_a_file_that_goes_meanwhile(model, folders, tmp_path, monkeypatch, capsys):
+    folder = tmp_path / "new"
+    shutil.copytree(folders / "new", folder)
+    monkeypatch.setattr("sklearn_anogan._image_files._images._MOST_KEPT", 0)
+    monkeypatch.setattr(_examining, "_BLOCK_VALUES", 5 * 64)
+    explain = AnoGANDetector.explain
+
+    def removing(self, X):
+        (folder / "09.png").unlink(missing_ok=True)
+        return explain(self, X)
+
+    monkeypatch.setattr(AnoGANDetector, "explain", removing)
+    table = tmp_path / "scores.csv"
+    assert main(["score", str(model), str(folder), "--csv", str(table)]) == 3
+    assert "09.png" in capsys.readouterr().err
+    assert len(read_csv(table)) == 11
+
+
+def test_all_broken_files_are_named(model, folders, tmp_path, capsys):
+    shutil.copytree(folders / "new", tmp_path / "new")
+    for i in range(20, 26):
+        (tmp_path / "new" / f"{i}.png").write_bytes(b"")
+    assert main(["score", str(model), str(tmp_path / "new"), "--csv", "-"]) == 3
+    said = capsys.readouterr().err
+    assert all(f"{i}.png" in said for i in range(20, 26))
+
+
+def test_transparent_images_beside_grey_ones(model, folders, tmp_path, capsys, rng):
+    folder = tmp_path / "new"
+    shutil.copytree(folders / "new", folder)
+    values = rng.randint(1, 255, (8, 8, 4)).astype(np.uint8)
+    Image.fromarray(values).save(folder / "bands.png")
+    assert main(["score", str(model), str(folder), "--csv", "-"]) == 3
+    said = capsys.readouterr().err
+    assert "bands.png (4 bands" in said
+    assert "matmul" not in said
 
 
 def test_levels(model, folders, tmp_path, capsys):
@@ -507,6 +614,53 @@ def test_groups(folders, tmp_path, monkeypatch, capsys):
     assert fitted == []
 
 
+def test_tables_of_groups(folders, tmp_path, monkeypatch, capsys):
+    fitted = []
+
+    def fit(self, X, groups=None):
+        fitted.append(groups)
+        raise ValueError("enough")
+
+    monkeypatch.setattr(AnoGANDetector, "fit", fit)
+    normal, table = tmp_path / "normal", tmp_path / "groups.csv"
+    for name in ("a.png", "b.png"):
+        normal.mkdir(exist_ok=True)
+        shutil.copy(folders / "normal" / "00.png", normal / name)
+    start = ["fit", str(normal), "--output", str(tmp_path / "model"), "--groups"]
+    for text, told in (
+        ("file,group\na.png,1\na.png,2\nb.png,1\n", "a.png has two groups, 1 and 2"),
+        ("file,group\na.png,\nb.png,1\n", "a.png has no group in"),
+        ("file,file,group\na.png,b.png,1\n", "needs the columns file and group"),
+        ("file,group\nä.png,1\n".encode("latin-1"), "is no text in UTF-8"),
+        ("", "needs the columns file and group"),
+    ):
+        table.write_bytes(text if isinstance(text, bytes) else text.encode())
+        assert main([*start, str(table)]) == 1
+        assert told in capsys.readouterr().err
+    assert not fitted
+    for text in (
+        "sep=;\r\nfile;group\r\na.png;1\r\nb.png;2\r\n",
+        "file,group,a;b;c;d\n./a.png,1,\n./b.png,2,\n",
+        '"group","file"\n"1","a.png"\n"2","b.png"\n',
+    ):
+        table.write_text(text)
+        assert main([*start, str(table)]) == 1
+        assert fitted.pop() == ["1", "2"]
+
+
+def test_a_level_that_is_advised_works(model, folders, tmp_path, capsys):
+    """20 images allow 1 / 21 = .0476..., which is more than .0476."""
+    anew, few = tmp_path / "anew", tmp_path / "few"
+    few.mkdir()
+    for i in range(20):
+        shutil.copy(folders / "normal" / f"{i:02d}.png", few)
+    assert main(["calibrate", str(model), str(few), "--output", str(anew)]) == 0
+    score = ["score", str(anew), str(folders / "new"), "--csv", "-", "--level"]
+    assert main([*score, "0.01"]) == 1
+    (least,) = re.findall(r"allow ([\d.]+) at the least", capsys.readouterr().err)
+    assert main([*score, least]) == 0
+
+
 def test_parameters(folders, tmp_path, monkeypatch, capsys):
     fitted = []
 
@@ -523,7 +677,7 @@ def test_parameters(folders, tmp_path, monkeypatch, capsys):
         *(2e-4, "anogan", 2)
     ]
     assert main([*start, "--set", "learning_rate=1"]) == 1
-    assert "Invalid parameter 'learning_rate'" in capsys.readouterr().err
+    assert "there is no parameter learning_rate" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         main([*start, "--set", "lr"])
 

@@ -33,16 +33,34 @@ def written(paths, path):
 
 def test_what_a_spreadsheet_reads(tmp_path):
     """A mark for UTF-8, no formula, a word for a label, digits that tell something."""
-    names = ["a b,c.png", "=1+1.png", "-1.png", "+1.png", "@x.png", "ü.png", "\udcff"]
+    names = [
+        "a b,c.png",
+        "=1+1.png",
+        "-1.png",
+        "+1.png",
+        "@x.png",
+        "ü.png",
+        "\udcff",
+        "a\rb",
+    ]
     content = written([Path(name) for name in names], tmp_path / "scores.csv")
     assert content.startswith(b"\xef\xbb\xbf")
-    rows = [*csv.reader(io.StringIO(content.decode("utf-8-sig")))]
+    rows = [*csv.reader(io.StringIO(content.decode("utf-8-sig"), newline=""))]
     assert rows[0] == ["file", "score", "p_value", "label"]
     assert [row[0] for row in rows[1:]] == [
-        *("a b,c.png", "'=1+1.png", "'-1.png", "'+1.png", "'@x.png", "ü.png", r"\udcff")
+        *(
+            "a b,c.png",
+            "'=1+1.png",
+            "'-1.png",
+            "'+1.png",
+            "'@x.png",
+            "ü.png",
+            r"\udcff",
+        ),
+        "a\rb",
     ]
     assert rows[1][1:] == ["0", "0.025", "normal"]
-    assert rows[2][1:] == ["-0.333333", "0.1875", "anomalous"]
+    assert rows[2][1:] == ["-0.333333", "0.164286", "anomalous"]
 
 
 def test_pages_have_a_column(tmp_path):

@@ -316,6 +316,9 @@ def test_the_table_has_an_end(ruled, zeros, tmp_path, monkeypatch):
     report(ruled, zeros[:20], tmp_path / "report.html")
     page = Parsed(tmp_path / "report.html")
     assert any("14 less abnormal ones" in text for text in page.text["p"])
+    report(ruled, zeros[:20], tmp_path / "report.html", n_images=2)
+    text = re.sub(r"\s+", " ", " ".join(Parsed(tmp_path / "report.html").text["p"]))
+    assert "the table below has more" in text
 
 
 def test_what_cannot_be_reported(ruled, zeros, tmp_path):
@@ -409,8 +412,9 @@ def test_marks_by_p_values(ruled, zeros, tmp_path):
         ValueError, match=r"No p-value is 0\.01 or less: the 39 held-out"
     ):
         report(ruled, X, path, level=0.01)
-    with pytest.raises(ValueError, match=r"level == 1\.5"):
-        report(ruled, X, path, level=1.5)
+    for level in (0, 1.5):
+        with pytest.raises(ValueError, match=f"level == {level}"):
+            report(ruled, X, path, level=level)
 
 
 def test_files_left_out_are_listed(ruled, zeros, tmp_path):
@@ -493,4 +497,6 @@ def test_heat_and_contour():
     assert (drawn[0] == 100).all()  # no heat, no change
     assert (drawn[1:4, 1:4] == (0, 255, 255)).all(axis=2).sum() == 8
     assert drawn[2, 2, 0] > 150  # yellow
+    drawn = marked(colors, heat, np.ones((5, 5), bool))
+    assert (drawn == (0, 255, 255)).all(axis=2).sum() == 16  # along the border
     assert (colors == 100).all()

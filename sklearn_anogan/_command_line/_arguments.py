@@ -44,7 +44,7 @@ def parse(arguments):
 
 def _add_options_of_fit(parser):
     add = parser.add_argument
-    add("folder", help="of normal images; its subfolders are read too")
+    add("folder", type=_path, help="of normal images; its subfolders are read too")
     _add_output(parser)
     exclusive = parser.add_mutually_exclusive_group()
     exclusive.add_argument(
@@ -76,14 +76,15 @@ def _add_options_of_fit(parser):
         metavar="NAME=VALUE",
         help="a parameter of the detector, like n_filters=16; may be repeated",
     )
-    add("--seed", type=int, default=0, help="of random numbers (default: 0)")
+    add("--seed", type=_seed, default=0, help="of random numbers (default: 0)")
 
 
 def _add_options_of_calibrate(parser):
     add = parser.add_argument
-    add("model", type=Path, help="file that fit has written")
+    add("model", type=_path, help="file that fit has written")
     add(
         "folder",
+        type=_path,
         help="of normal images that fit has not seen, of the new camera, light or "
         "material; its subfolders are read too",
     )
@@ -93,22 +94,23 @@ def _add_options_of_calibrate(parser):
 
 def _add_options_of_score(parser):
     add = parser.add_argument
-    add("model", type=Path, help="file that fit or calibrate has written")
-    add("folder", help="of images to judge; its subfolders are read too")
+    add("model", type=_path, help="file that fit or calibrate has written")
+    add("folder", type=_path, help="of images to judge; its subfolders are read too")
     add(
         "--csv",
+        type=_path,
         metavar="FILE",
         help="for a table of scores and p-values: the lower, the more abnormal. '-' is "
         "the screen, and so is no --csv, --maps and --report",
     )
     add(
         "--maps",
-        type=Path,
+        type=_path,
         metavar="FOLDER",
         help="for pictures of the maps; made if missing. Maps of an earlier run are "
         "removed",
     )
-    add("--report", type=Path, metavar="FILE", help="for an HTML page to look at")
+    add("--report", type=_path, metavar="FILE", help="for an HTML page to look at")
     add(
         "--n-images",
         type=_positive,
@@ -127,7 +129,7 @@ def _add_options_of_score(parser):
 def _add_output(parser):
     parser.add_argument(
         "--output",
-        type=Path,
+        type=_path,
         required=True,
         metavar="FILE",
         help="for the detector, like model.safetensors",
@@ -145,7 +147,8 @@ def _add_options_of_all(parser):
     add(
         "--overwrite",
         action="store_true",
-        help="replace outputs even if they are files of another kind; inputs never are",
+        help="replace outputs even if they are files of another kind; inputs never "
+        "are, but for the model of calibrate",
     )
     add(
         "--max-pixels",
@@ -169,6 +172,18 @@ def _size(text):
 def _positive(text):
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError("a whole number of at least 1")
+    return int(text)
+
+
+def _path(text):
+    if not text:
+        raise argparse.ArgumentTypeError("the name of a file or a folder")
+    return Path(text)
+
+
+def _seed(text):
+    if not text.isdecimal() or int(text) >= 2**32:
+        raise argparse.ArgumentTypeError("a whole number from 0 to 4294967295")
     return int(text)
 
 

@@ -9,6 +9,7 @@ from sklearn.utils._optional_dependencies import check_matplotlib_support
 from tqdm import tqdm
 
 from .._detector import AnoGANDetector
+from .._devices import resolve_devices
 from .._patches import PatchDetector
 from .._warnings import warn_user
 from ..inspection._examining import Heat, check_level, examine
@@ -32,19 +33,16 @@ from ._reading import read_folder, read_groups, tell_of_left_out, why_no_use
 def fit(args):
     """Fit a detector to a folder of normal images, and save it."""
     check_outputs(args, output=is_detector)
+    detector = _make(args)
     size = args.size if args.patches is None else None
-    folder = read_folder(
-        args, size, args.color, lambda image: why_no_use(image, args.patches or 1)
-    )
+    sides = (args.patches or 1,) * 2
+    folder = read_folder(args, size, args.color, lambda x: why_no_use(x, sides))
     X, groups = folder.images, read_groups(args, folder.images)
-    check_inputs(args, ["output"], _inputs(args, X))
+    check_inputs(args, ["output"], _inputs(args, folder))
+    if len(X) < 2:
+        raise ValueError(f"A fit needs at least two images, but {args.folder} has one.")
     if args.patches is not None:
         args.words.names = []  # messages may number patches
-    detector = AnoGANDetector(device=args.device, random_state=args.seed)
-    if args.patches is not None:
-        detector = PatchDetector(detector, args.patches, random_state=args.seed)
-    detector.set_params(**dict(args.set))
-    _set_verbose(detector, not args.quiet)
     code = tell_of_left_out(args, folder.broken, folder.others)
     _say(args, f"Fitting to {X!r} of {args.folder}.")
     detector.fit(X, **({} if groups is None else {"groups": groups}))
@@ -60,10 +58,11 @@ def calibrate(args):
             f"--output would replace the model, {args.model}. Choose another name, or "
             "add --overwrite."
         )
-    detector = load(args.model, device=args.device)
-    folder = _read_like(detector, args)
+    detector = _loaded(args)
+    sides = getattr(detector, "patch_shape_", (1, 1))
+    folder = _read_like(detector, args, lambda x: why_no_use(x, sides))
     X, groups = folder.images, read_groups(args, folder.images)
-    check_inputs(args, ["output"], _inputs(args, X)[:-1])
+    check_inputs(args, ["output"], _inputs(args, folder))
     code = tell_of_left_out(args, folder.broken, folder.others)
     _say(args, f"Calibrating by {X!r} of {args.folder}.")
     detector.calibrate(X, groups=groups)
@@ -73,18 +72,22 @@ def calibrate(args):
 
 def score(args):
     """Judge the images of a folder: a table, maps, a report."""
-    check_outputs(args, csv=is_table, report=is_report)
     maps = MapsFolder(args.maps, args.overwrite) if args.maps else None
+    check_outputs(args, csv=is_table, report=is_report)
     if args.maps or args.report:
         check_matplotlib_support("Drawing of maps")
-    detector = load(args.model, device=args.device)
+    detector = _loaded(args)
     if args.level is not None:
         check_level(detector, args.level)
     folder = _read_like(detector, args)
     X, names = folder.images, folder.names
-    check_inputs(args, ["csv", "report"], [args.model, *X.paths])
+    inputs = [args.model, *_inputs(args, folder)]
+    check_inputs(args, ["csv", "report"], inputs)
     if maps:
-        maps.check_inputs(X.paths, names)
+        outputs = [
+            path for path in (args.csv, args.report) if path not in (None, STDOUT)
+        ]
+        maps.check_inputs(names, inputs, outputs)
     failed = None if args.strict else {}
     blocks = examine(detector, X, args.level, failed)
     blocks = _with_progress(blocks, len(X), args)
@@ -95,7 +98,10 @@ def score(args):
     elif args.csv:
         blocks = with_table(blocks, Table(X.paths), args.csv)
     found, cards = gather(detector, blocks, args.n_images if args.report else 0)
-    broken = [*folder.broken, *((names[i], why) for i, why in (failed or {}).items())]
+    broken = [
+        *folder.broken,
+        *((names[i], args.words.translate(why)) for i, why in (failed or {}).items()),
+    ]
     if args.report:
         write_report(
             args.report,
@@ -124,14 +130,36 @@ def _tell_of_marked(args, found):
         )
 
 
-def _inputs(args, X):
-    """Files that must not be replaced."""
-    others = [args.groups] if args.groups not in (None, "folders") else []
-    model = [args.model] if hasattr(args, "model") else []
-    return [*X.paths, *others, *model]
+def _make(args):
+    """A detector by the options of fit."""
+    resolve_devices(args.device)  # fails now rather than after the images are read
+    detector = AnoGANDetector(device=args.device, random_state=args.seed)
+    inner = detector.get_params()
+    if args.patches is not None:
+        detector = PatchDetector(detector, args.patches, random_state=args.seed)
+    parameters = detector.get_params()
+    for name, _ in args.set:
+        if name not in parameters:
+            hint = f"--set detector__{name}" if name in inner else "names of the guide"
+            raise ValueError(f"--set: there is no parameter {name}. Use {hint}.")
+    detector.set_params(**dict(args.set))
+    _set_verbose(detector, not args.quiet)
+    return detector
 
 
-def _read_like(detector, args):
+def _loaded(args):
+    resolve_devices(args.device)
+    return load(args.model, device=args.device)
+
+
+def _inputs(args, folder):
+    """Files that must not be replaced: images, and what else the folder holds."""
+    groups = getattr(args, "groups", None)
+    others = [groups] if groups not in (None, "folders") else []
+    return [*folder.images.paths, *folder.images.left_out, *folder.unused, *others]
+
+
+def _read_like(detector, args, refuse=None):
     """The images of a folder, as large as those of `fit`, and with as many bands."""
     shape, size = getattr(detector, "image_shape_", None), None
     n_bands = getattr(detector, "n_channels_", 0)
@@ -140,7 +168,7 @@ def _read_like(detector, args):
     if n_bands == 0:
         raise ValueError("The detector was not fitted to images.")
     color = {1: "grey", 3: "rgb"}.get(n_bands, "auto")
-    folder = read_folder(args, size, color)
+    folder = read_folder(args, size, color, refuse)
     found = getattr(folder.images, "shape", (0, 0, 0, n_bands))[3:]
     if color == "auto" and found != (n_bands,):
         raise ValueError(

@@ -10,11 +10,13 @@ import csv
 import io
 import os
 import sys
-from errno import EEXIST
+from contextlib import contextmanager
+from errno import EEXIST, ENOTDIR
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from urllib.parse import quote
 
-from .._files import check_writable, is_one_of, is_stream, write_whole
+from .._files import check_writable, is_one_of, is_stream, unusable, write_whole
 from .._image_files import OWN
 from .._warnings import warn_user
 from ..inspection._drawing import in_colors, marked, own_limits
@@ -23,10 +25,13 @@ from ..inspection._report import GENERATOR
 from ..persistence import is_detector_file
 
 #: Name of standard output.
-STDOUT = "-"
+STDOUT = Path("-")
 
 #: A byte order mark: programs for spreadsheets know UTF-8 by it.
 _MARK = "\ufeff"
+
+#: Where a map tells its place in the folder.
+_PLACE = "Place"
 
 #: What a spreadsheet takes for the beginning of a formula.
 _BEGIN_OF_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
@@ -124,14 +129,15 @@ class Table:
             of_page = ["" if page is None else page] if self.has_pages else []
             name = _harmless(str(path))
             word = "anomalous" if label == -1 else "normal"
-            lines.append(_line([name, *of_page, f"{score:.6g}", f"{p:.4g}", word]))
+            lines.append(_line([name, *of_page, f"{score:.6g}", f"{p:.6g}", word]))
         return "".join(lines)
 
 
 def _line(values):
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerow(values)
-    return text.getvalue()
+    # What ends a line is quoted in a name: here both ends that there are.
+    csv.writer(text, lineterminator="\r\n").writerow(values)
+    return f"{text.getvalue()[:-2]}\n"
 
 
 def _harmless(name):
@@ -156,11 +162,15 @@ def with_table(blocks, table, path):
         lines.append(table.rows(found))
         yield found
     # Names of files may hold what is no text.
-    write_whole(path, ["".join(lines).encode("utf-8", errors="backslashreplace")])
+    content = "".join(lines).encode("utf-8", errors="backslashreplace")
+    with _named("--csv", path):
+        write_whole(path, [content])
 
 
 class MapsFolder:
     """The folder of --maps, with a picture for each image.
+
+    Each map tells its place in the folder, so that the next run knows what to remove.
 
     Parameters
     ----------
@@ -170,88 +180,150 @@ class MapsFolder:
     """
 
     def __init__(self, path, overwrite):
-        self.path, self.overwrite = path, overwrite
-        path.mkdir(exist_ok=True)
+        self.path, self.overwrite, self.files = path, overwrite, []
+        if path.exists() and not path.is_dir():
+            raise NotADirectoryError(ENOTDIR, "--maps is no folder", str(path))
+        with _named("--maps", path):
+            path.mkdir(exist_ok=True)
         check_writable("--maps", path / "map.png")
 
-    def check_inputs(self, paths, names):
-        """Refuse to draw over images, and over files of another kind."""
-        folder = self.path.resolve()
-        if folder in {path.resolve().parent for path in paths}:
-            raise ValueError(f"--maps would replace images of {folder}.")
-        self.files = _files_of(names)
-        kept = [path for path in self._pictures() if not _is_own_map(path)]
-        mine = {self.path / file for file in self.files}
-        if not self.overwrite and (taken := [path for path in kept if path in mine]):
-            raise FileExistsError(
-                EEXIST,
-                "--maps would replace a file of another kind; choose another folder, "
-                "or add --overwrite",
-                str(taken[0]),
-            )
-        if others := [path for path in kept if path not in mine]:
+    def check_inputs(self, names, inputs, outputs):
+        """Refuse to draw over inputs, other outputs, and files of another kind.
+
+        Parameters
+        ----------
+        names : list of str
+            Of the images.
+        inputs, outputs : list of path
+            Files that are not to be replaced by maps.
+        """
+        self.files, self.inputs = _files_of(names), inputs
+        outputs = {os.path.realpath(path) for path in outputs}
+        known = _identities(inputs)
+        for file in self.files:
+            path = self.path / file
+            if not Path(os.path.realpath(path.parent)).is_relative_to(
+                os.path.realpath(self.path)
+            ):
+                raise ValueError(f"--maps has a link that leads elsewhere: {path}")
+            if os.path.realpath(path) in outputs or _identity(path) in known:
+                raise ValueError(f"--maps would replace {path}. Choose another folder.")
+            if os.path.lexists(path) and not (
+                self.overwrite or _place_of(path) is not None
+            ):
+                raise FileExistsError(
+                    EEXIST,
+                    "--maps would replace a file of another kind; choose another "
+                    "folder, or add --overwrite",
+                    str(path),
+                )
+        mine = {*(self.path / file for file in self.files), *self._earlier()}
+        others = [path for path in self.path.glob("*.png") if path not in mine]
+        if others:
             warn_user(
-                f"{self.path} has {len(others)} pictures that are no maps of this "
-                f"library, such as {others[0].name}. They stay."
+                f"{self.path} has {len(others)} pictures that no earlier run has drawn "
+                f"for this folder, such as {min(others).name}. They stay."
             )
 
     def with_maps(self, blocks, heat):
         """Draw the images of each block before it is passed on.
 
-        Maps of an earlier run go once all new maps are there.
+        The maps are put into their places once all are there. Those of an earlier run
+        that have no successor go last.
         """
         with TemporaryDirectory(dir=self.path, prefix=".unfinished-") as folder:
             folder = Path(folder)
             for found in blocks:
                 of_each = found.index, found.pictures, found.maps
-                drawn = []
                 for i, picture, one in zip(*of_each, strict=True):
                     colors = in_colors(picture, *own_limits(picture))
-                    file = folder / self.files[i]
-                    file.parent.mkdir(parents=True, exist_ok=True)
-                    _save_map(marked(colors, *heat.of(one)), file)
-                    drawn.append(self.files[i])
+                    with _named("--maps", self.path / self.files[i]):
+                        path = folder / self.files[i]
+                        path.parent.mkdir(parents=True, exist_ok=True)
+                        _save_map(marked(colors, *heat.of(one)), path, self.files[i])
                 yield found
-            for path in self._pictures():
-                if _is_own_map(path):
-                    path.unlink()
-            for path in sorted(folder.rglob("*.png")):
-                target = self.path / path.relative_to(folder)
-                target.parent.mkdir(parents=True, exist_ok=True)
-                os.replace(path, target)
+            with _named("--maps", self.path):
+                self._put(folder)
 
-    def _pictures(self):
-        return sorted(
+    def _put(self, folder):
+        """Move new maps from a folder to their places, and remove earlier ones."""
+        drawn = [file for file in self.files if (folder / file).exists()]
+        earlier = self._earlier()
+        for file in drawn:
+            (self.path / file).parent.mkdir(parents=True, exist_ok=True)
+        for file in drawn:
+            os.replace(folder / file, self.path / file)
+        known = _identities(self.inputs)
+        for path in {*earlier} - {self.path / file for file in drawn}:
+            if _identity(path) not in known:
+                path.unlink()
+
+    def _earlier(self):
+        """Maps that an earlier run has drawn for this folder: each tells its place."""
+        return [
             path
             for path in self.path.rglob("*.png")
-            if not any(
-                part.startswith(".") for part in path.relative_to(self.path).parts
-            )
-        )
+            if _place_of(path) == _quoted(path.relative_to(self.path))
+        ]
+
+
+@contextmanager
+def _named(option, path):
+    """Name the option in errors of files that the user has not named."""
+    try:
+        yield
+    except OSError as error:
+        raise unusable(option, path, error) from error
+
+
+def _identity(path):
+    """What two names of a file have in common; None if there is no such file."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def _identities(paths):
+    return {_identity(path) for path in paths} - {None}
 
 
 def _files_of(names):
     """The file of each map: the name of the image, without its suffix if possible."""
     stems = [str(Path(name).with_suffix("")) for name in names]
+    folders = {str(folder) for name in names for folder in Path(name).parents}
     is_unique = len({stem.lower() for stem in stems}) == len(names)
+    is_unique &= folders.isdisjoint(f"{stem}.png" for stem in stems)
     return [f"{each}.png" for each in (stems if is_unique else names)]
 
 
-def _save_map(colors, path):
+def _save_map(colors, path, place):
+    """Write a map that tells which library has drawn it, and its place in a folder."""
     from PIL import Image
     from PIL.PngImagePlugin import PngInfo
 
     text = PngInfo()
     text.add_text(*OWN)
+    text.add_text(_PLACE, _quoted(place))
     Image.fromarray(colors).save(path, pnginfo=text)
 
 
-def _is_own_map(path):
+def _place_of(path):
+    """The place that a map of this library tells; "" if none, None for other files."""
     from PIL import Image
 
+    if not path.is_file() or path.is_symlink():
+        return None
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=["PNG"]) as image:
             name, value = OWN
-            return image.info.get(name) == value
+            is_own = image.info.get(name) == value
+            return image.info.get(_PLACE, "") if is_own else None
     except Exception:  # whatever is no picture
-        return False
+        return None
+
+
+def _quoted(place):
+    """A relative path as text without any special letters."""
+    return quote(os.fsencode(place))

@@ -3,6 +3,8 @@
 """The folder of a command: images, their names and groups, and what is missing."""
 
 import csv
+import io
+import os
 import sys
 import warnings
 from collections import Counter
@@ -33,12 +35,15 @@ class Folder:
         Files that should be images, and cannot be read.
     others : list of (name, reason)
         What else the folder holds.
+    unused : list of Path
+        Files that are left out.
     """
 
     images: object
     names: list
     broken: list
     others: list
+    unused: list
 
 
 def read_folder(args, size, color, refuse=None):
@@ -63,7 +68,7 @@ def read_folder(args, size, color, refuse=None):
         _raise_limit(args.max_pixels)
         X = load_images(args.folder, size, color=color, on_error=on_error)
     args.words.names = names_of(X)
-    left_out = left_out_of(X)
+    left_out, unused = left_out_of(X), [*X.left_out]
     unusable = _unusable(X, refuse) if refuse else {}
     if unusable:
         path, reason = next(iter(unusable.items()))
@@ -71,11 +76,13 @@ def read_folder(args, size, color, refuse=None):
         if args.strict or not usable:
             raise ValueError(f"{path}: {reason}")
         left_out += [(str(path), reason) for path, reason in unusable.items()]
+        unused += unusable
         X = load_images(usable, size, color=color)
         args.words.names = names_of(X)
+    left_out = [(name, args.words.translate(reason)) for name, reason in left_out]
     broken = [each for each in left_out if _should_be_image(*each)]
     others = [each for each in left_out if each not in broken]
-    return Folder(X, args.words.names, broken, others)
+    return Folder(X, args.words.names, broken, others, unused)
 
 
 def _raise_limit(max_pixels):
@@ -100,12 +107,12 @@ def _should_be_image(name, reason):
     return is_meant and not reason.startswith("a map of")
 
 
-def why_no_use(image, least_side=1):
-    """Why an image cannot be fitted to; None if it can."""
+def why_no_use(image, sides):
+    """Why an image cannot be fitted to, by patches with these sides; None if it can."""
     if image.dtype.kind == "f" and not np.isfinite(image).all():
         return "has NaN or infinity"
-    if min(image.shape[:2]) < least_side:
-        return f"has less than {least_side} pixels along a side"
+    if any(n < least for n, least in zip(image.shape[:2], sides, strict=True)):
+        return f"is smaller than a patch of {sides[0]} x {sides[1]} pixels"
     return None
 
 
@@ -114,7 +121,7 @@ def tell_of_left_out(args, broken, others):
     if others and not args.quiet:
         print(f"{_count(others)} left out: {_named(others)}.", file=sys.stderr)
     if broken:
-        warn_user(f"{_count(broken)} could not be used: {_named(broken)}.")
+        warn_user(f"{_count(broken)} could not be used: {_named(broken, len(broken))}.")
     return 3 if broken else 0
 
 
@@ -122,9 +129,9 @@ def _count(files):
     return f"{len(files)} file{'s' if len(files) > 1 else ''}"
 
 
-def _named(files):
-    named = [f"{name} ({reason})" for name, reason in files[:_MOST_NAMED]]
-    return ", ".join(named) + (", ..." if len(files) > _MOST_NAMED else "")
+def _named(files, most=_MOST_NAMED):
+    named = [f"{name} ({reason})" for name, reason in files[:most]]
+    return ", ".join(named) + (", ..." if len(files) > most else "")
 
 
 def read_groups(args, X):
@@ -147,24 +154,44 @@ def read_groups(args, X):
 
 def _read_table(path):
     """The columns file and group of a CSV file, file -> group."""
-    with open(path, newline="", encoding="utf-8-sig") as file:
-        lines = file.read().splitlines()
-    header = lines[0] if lines else ""
-    delimiter = max(",;\t", key=header.count)
-    rows = csv.reader(lines, delimiter=delimiter)
-    rows = [[each.strip() for each in row] for row in rows]
-    columns = [each.lower() for each in rows[0]] if rows else []
-    if not {"file", "group"} <= {*columns}:
+    try:
+        text = Path(path).read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
         raise ValueError(
-            f"{path} needs the columns file and group; it has {', '.join(columns)}."
+            f"--groups: {path} is no text in UTF-8. Save the table as CSV UTF-8."
+        ) from error
+    header, _, rest = text.partition("\n")
+    if header.lower().startswith("sep="):  # as a spreadsheet is told
+        header, text = rest.partition("\n")[0], rest
+    # The names of the columns hold no other delimiter.
+    rows = (
+        [*csv.reader(io.StringIO(text, newline=""), delimiter=each)] for each in ",;\t"
+    )
+    rows = max(rows, key=lambda rows: len(_columns(rows) & {"file", "group"}))
+    names = [name.strip().lower() for name in rows[0]] if rows else []
+    if sorted(name for name in names if name in ("file", "group")) != ["file", "group"]:
+        raise ValueError(
+            f"{path} needs the columns file and group; it has {', '.join(names)}."
         )
-    i, j = columns.index("file"), columns.index("group")
-    return {row[i]: row[j] for row in rows[1:] if len(row) > max(i, j)}
+    i, j = names.index("file"), names.index("group")
+    labels = {}
+    for row in rows[1:]:
+        if len(row) <= max(i, j) or not row[i].strip():
+            continue
+        name, label = os.path.normpath(row[i].strip()), row[j].strip()
+        if not label or labels.setdefault(name, label) != label:
+            groups = f"two groups, {labels[name]} and {label}" if label else "no group"
+            raise ValueError(f"--groups: {name} has {groups} in {path}.")
+    return labels
+
+
+def _columns(rows):
+    return {name.strip().lower() for name in rows[0]} if rows else set()
 
 
 def _label_of(path, folder, labels, is_name_unique):
     """The group of a file, which the table names in one way or another."""
     within = path.relative_to(folder) if path.is_relative_to(folder) else path
-    names = [within.as_posix(), str(path), str(path.resolve())]
+    names = [os.path.normpath(each) for each in (within, path, path.resolve())]
     names += [path.name] if is_name_unique else []
     return next((labels[name] for name in names if name in labels), None)

@@ -52,6 +52,12 @@ _WORDS = {
         ),
         r"set PIL\.Image\.MAX_IMAGE_PIXELS = None": "pass --max-pixels",
         r"Pass size, to give": "Use --size, to give",
+        r"Use a smaller patch_shape, or pad the image": (
+            "Leave the image out, or fit with smaller --patches"
+        ),
+        r"^path cannot be used": "The file cannot be written",
+        r"or fit without groups": "or fit without --groups",
+        r"If save has written it": "If fit or calibrate has written it",
         r"color='auto'": "--color auto",
         r"color='(\w+)'": r"--color \1",
         # What is measured
@@ -63,8 +69,8 @@ _WORDS = {
             r"Threshold\1 and p-values are those of this folder"
         ),
         # Names
-        r"\b(AnoGANDetector|PatchDetector)\.(fit|calibrate)\b": r"The command \2",
-        r"\b(AnoGANDetector|PatchDetector)\b": "The detector",
+        r"\b(AnoGANDetector|PatchDetector)\.(fit|calibrate)\b": r"the command \2",
+        r"\b(AnoGANDetector|PatchDetector)\b": "the detector",
         r"Input X contains": "The images contain",
         r"\b(of|in) X\b": r"\1 the folder",
         r"\b([Ll])ook for anomalies in it": r"\1ook for anomalies in it",
@@ -74,6 +80,10 @@ _WORDS = {
 
 #: An image by its number.
 _NUMBER = re.compile(r"\b([Ii]mage|[Ss]ample) (\d+)( of X)?\b(?! (to|of the)\b)")
+
+
+#: The beginning of a sentence with one of the words above.
+_BEGIN = re.compile(r"(^|[.?!] )t(he (?:command|detector|folder)\b)")
 
 
 class Words:
@@ -93,7 +103,7 @@ class Words:
         text = _NUMBER.sub(self._name, str(message))
         for pattern, words in _WORDS.items():
             text = pattern.sub(words, text)
-        return text[:1].upper() + text[1:] if text.startswith("the ") else text
+        return _BEGIN.sub(lambda found: f"{found[1]}T{found[2]}", text)
 
     def _name(self, found):
         number = int(found[2])

@@ -149,7 +149,7 @@ def _in_color(image, is_color):
     """Grey or colours, whatever the file has; other bands stay as they are."""
     if is_color and image.ndim == 2:
         return np.repeat(image[..., np.newaxis], 3, axis=-1)
-    if not is_color and image.ndim == 3:
+    if not is_color and image.ndim == 3 and image.shape[2] == 3:
         # The weights of brightness of ITU-R BT.601, as Pillow has them.
         grey = image @ np.array([0.299, 0.587, 0.114])
         return grey if image.dtype.kind == "f" else np.rint(grey).astype(image.dtype)

@@ -78,7 +78,7 @@ def _opened(paths, decoder, on_error, left_out, searched):
 def _reason(error):
     if isinstance(error, NoImageError):
         return str(error)
-    return f"cannot be read: {in_words(error.__cause__ or error)[:100]}"
+    return f"cannot be read: {in_words(error.__cause__ or error)[:300]}"
 
 
 def _refuse_bands(files, color):

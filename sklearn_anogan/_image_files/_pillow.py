@@ -121,6 +121,18 @@ def _formats(path):
     return [name for name in (*_FORMATS, by_suffix) if name in Image.OPEN]
 
 
+def check_n_pixels(size):
+    """Refuse what Pillow would refuse: a small file may claim to be a huge image."""
+    from PIL import Image
+
+    limit, n_pixels = 2 * (Image.MAX_IMAGE_PIXELS or np.inf), size[0] * size[1]
+    if n_pixels > limit:
+        raise ValueError(
+            f"it has {n_pixels} pixels, and the limit is {limit}. If you trust the "
+            "file, set PIL.Image.MAX_IMAGE_PIXELS = None"
+        )
+
+
 def is_large(n_pixels):
     """Whether Pillow warns of an image of this size."""
     from PIL import Image

@@ -111,6 +111,7 @@ def open_file(path, is_meant):
             )
         reader = _reader(path, is_meant)
         header = _READERS[reader].header(path)
+        _pillow.check_n_pixels(header.size)
     except ImportError:
         raise
     except FileNotFoundError:

@@ -144,7 +144,11 @@ def marked(colors, heat, mask):
     opacity = 0.65 * heat[..., np.newaxis]
     of_map = colormaps["inferno"](heat, bytes=True)[..., :3]
     mixed = (1 - opacity) * colors + opacity * of_map
-    mixed[binary_dilation(mask, np.ones((3, 3))) & ~mask] = _CONTOUR
+    # A line around what is marked, which goes along the border where the mask does.
+    is_border = np.ones(mask.shape, bool)
+    is_border[1:-1, 1:-1] = False
+    around = binary_dilation(mask, np.ones((3, 3))) & ~mask
+    mixed[around | (mask & is_border)] = _CONTOUR
     return np.rint(mixed).astype(np.uint8)
 
 

@@ -4,6 +4,7 @@
 
 import copy
 import os
+import re
 from collections import Counter
 from math import ceil
 from pathlib import Path
@@ -50,11 +51,12 @@ def check_level(detector, level):
     ValueError
     """
     known = detector.calibration_
-    if level < known.smallest_p_value:
+    if level < known.smallest_p_value * (1 - 1e-9):
         what = "groups of images" if known.has_groups else "images"
+        least = ceil(1e4 * known.smallest_p_value) / 1e4  # not below it, as rounded
         raise ValueError(
             f"No p-value is {level:g} or less: the {known.n_groups} held-out {what} "
-            f"allow {known.smallest_p_value:.3g} at the least. Take a larger level, "
+            f"allow {least:.4g} at the least. Take a larger level, "
             f"fit to more {what}, or call calibrate with at least "
             f"{ceil(1 / level) - 1} other normal {what}."
         )
@@ -81,6 +83,8 @@ def examine(detector, X, level=None, failed=None):
         `explain` answers; ``labels``, -1 where an image is marked and 1 otherwise.
     """
     detector, n = _silent(detector), _num_samples(X)
+    if n == 0:
+        detector.predict(X)  # which refuses X
     size = _first_look(detector, X, failed)
     for begin in range(0, n, size):
         numbers = range(begin, min(begin + size, n))
@@ -97,7 +101,7 @@ def _first_look(detector, X, failed):
             detector.predict(one)
             detector.p_values(one)
             return _block_size(one)
-        except ValueError:
+        except (ValueError, OSError):
             if failed is None:
                 raise
     return 1
@@ -110,12 +114,15 @@ def _judged(detector, X, numbers, level, failed):
         block = _part(X, begin, end)
         found = detector.explain(block)
         pictures = _pictures(block, getattr(detector, "image_shape_", None))
-    except ValueError as error:
+    except (ValueError, OSError) as error:
+        if failed is None and isinstance(error, OSError):
+            raise
         if failed is None:
             what = f"images {begin} to {end - 1}"
             raise ValueError(f"In the {what} of X: {error}") from error
         if len(numbers) == 1:
-            failed[begin] = str(error)
+            # The message counts from the first image of the block on.
+            failed[begin] = _FIRST.sub(rf"\1 {begin}", str(error))
             return
         for i in numbers:
             yield from _judged(detector, X, range(i, i + 1), level, failed)
@@ -131,6 +138,10 @@ def _judged(detector, X, numbers, level, failed):
         labels=np.where(is_marked, -1, 1),
         maps=[to_array(each) for each in found.maps],
     )
+
+
+#: How messages name the first image of X.
+_FIRST = re.compile(r"\b([Ii]mage|[Ss]ample) 0\b")
 
 
 class Heat:

@@ -159,7 +159,9 @@ def report(
     check_has_maps(detector)
     check_scalar(n_images, "n_images", Integral, min_val=1)
     if level is not None:
-        check_scalar(level, "level", Real, min_val=0, max_val=1)
+        check_scalar(
+            level, "level", Real, min_val=0, max_val=1, include_boundaries="right"
+        )
         check_level(detector, level)
     check_writable("path", path)
     if is_one_of(path, getattr(X, "paths", ())):
@@ -290,6 +292,7 @@ def _page(detector, found, names, cards, level):
         "cards": [_card(card, names, detector, smallest, limits) for card in cards],
         "histogram": _histogram(found, detector, what, level),
         "rows": _table(found, names),
+        "has_all_rows": len(found.scores) <= _MOST_ROWS,
         "learned": _learned(detector, limits, what),
         "parameters": [*detector.get_params().items()],
         "versions": _versions(),
