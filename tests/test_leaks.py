@@ -26,7 +26,7 @@ from sklearn_anogan.persistence import load, save
 MOST_KEPT = 4096
 
 #: Calls in a round, and rounds; fewer of what takes longer, which is noisier.
-MANY, FEW = (40, 3), (3, 6)
+MANY, FEW = (20, 3), (2, 5)
 
 METHODS = (
     *("score_samples", "decision_function", "predict", "p_values"),
@@ -75,7 +75,7 @@ def make(kind):
     rng = np.random.RandomState(0)
     quick = {"max_epochs": 1, "random_state": 0}
     if kind == "images":
-        X, detector = rng.rand(40, 16, 16), AnoGANDetector(**quick)
+        X, detector = rng.rand(40, 8, 8), AnoGANDetector(**quick)
     elif kind == "rows":
         X, detector = rng.rand(60, 5), AnoGANDetector(**quick)
     else:

@@ -66,13 +66,17 @@ def model(folders):
 
 def test_from_a_folder_to_a_report(folders, tmp_path):
     model = tmp_path / "model.safetensors"
-    done = run("fit", folders / "normal", "--output", model, "--size", 8, "--seed", 3)
+    quick = {"max_epochs": 20, "n_filters": 8}
+    done = run(
+        *("fit", folders / "normal", "--output", model, "--size", 8, "--seed", 3),
+        *(word for name in quick for word in ("--set", f"{name}={quick[name]}")),
+    )
     assert (done.returncode, done.stdout) == (0, "")
     assert "epochs/s" in done.stderr
     assert "images that were held out" in done.stderr
     assert "Traceback" not in done.stderr
     X = load_images(folders / "normal", 8)
-    as_fitted = AnoGANDetector(random_state=3).fit(X)
+    as_fitted = AnoGANDetector(random_state=3, **quick).fit(X)
     new = load_images(folders / "new", 8)
     expected = as_fitted.score_samples(new)
     np.testing.assert_array_equal(load(model).score_samples(new), expected)
