@@ -68,10 +68,19 @@ def is_stream(path):
 
 def is_one_of(path, paths):
     """Whether a path leads to one of the files, by whatever name or link."""
-    path = Path(path)
-    return path.exists() and any(
-        other.exists() and path.samefile(other) for other in map(Path, paths)
-    )
+    return not identities([path]).isdisjoint(identities(paths))
+
+
+def identities(paths):
+    """What all names of a file have in common, for each of the files that exist."""
+    found = set()
+    for path in paths:
+        try:
+            status = os.stat(path)
+        except OSError:
+            continue
+        found.add((status.st_dev, status.st_ino))
+    return found
 
 
 def check_writable(parameter, path):

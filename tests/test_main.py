@@ -490,6 +490,19 @@ def test_maps_stay_in_their_folder(model, folders, tmp_path, capsys):
     assert "--maps is no folder" in capsys.readouterr().err
 
 
+def test_outputs_among_the_images(model, folders, tmp_path, capsys):
+    """The next run replaces what the last one has written beside the images."""
+    folder = tmp_path / "new"
+    shutil.copytree(folders / "new", folder)
+    command = ["score", str(model), str(folder), "--csv", str(folder / "scores.csv")]
+    command += ["--report", str(folder / "a.html"), "--maps", str(folder / "maps")]
+    for _ in range(3):
+        assert main(command) == 0
+        assert "12 images marked" in capsys.readouterr().err
+    assert len(read_csv(folder / "scores.csv")) == 12
+    assert len([*(folder / "maps").iterdir()]) == 12
+
+
 def test_an_own_map_as_input_stays(model, folders, tmp_path):
     maps = tmp_path / "maps"
     command = ["score", str(model), str(folders / "new"), "--maps", str(maps)]

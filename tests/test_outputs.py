@@ -10,11 +10,11 @@ from sklearn.utils import Bunch
 
 from sklearn_anogan._command_line._outputs import (
     Table,
-    is_detector,
     is_report,
     is_table,
     with_table,
 )
+from sklearn_anogan.persistence import is_detector_file
 
 
 def written(paths, path):
@@ -72,7 +72,7 @@ def test_pages_have_a_column(tmp_path):
     ]
 
 
-@pytest.mark.parametrize("is_kind", [is_detector, is_report, is_table])
+@pytest.mark.parametrize("is_kind", [is_detector_file, is_report, is_table])
 @pytest.mark.parametrize(
     "content", [b"", b"\x00\xff\x10", b"file,name\na,b", b"<!DOCTYPE html>", b"{}"]
 )

@@ -14,14 +14,13 @@ from .._patches import PatchDetector
 from .._warnings import warn_user
 from ..inspection._examining import Heat, check_level, examine
 from ..inspection._report import gather, write_report
-from ..persistence import load, save
+from ..persistence import is_detector_file, load, save
 from ._outputs import (
     STDOUT,
     MapsFolder,
     Table,
     check_inputs,
     check_outputs,
-    is_detector,
     is_report,
     is_table,
     with_screen,
@@ -32,7 +31,7 @@ from ._reading import read_folder, read_groups, tell_of_left_out, why_no_use
 
 def fit(args):
     """Fit a detector to a folder of normal images, and save it."""
-    check_outputs(args, output=is_detector)
+    check_outputs(args, output=is_detector_file)
     detector = _make(args)
     size = args.size if args.patches is None else None
     sides = (args.patches or 1,) * 2
@@ -52,7 +51,7 @@ def fit(args):
 
 def calibrate(args):
     """Set the thresholds of a saved detector anew, and save it."""
-    check_outputs(args, output=is_detector)
+    check_outputs(args, output=is_detector_file)
     if args.output.exists() and args.output.samefile(args.model) and not args.overwrite:
         raise ValueError(
             f"--output would replace the model, {args.model}. Choose another name, or "
@@ -140,8 +139,10 @@ def _make(args):
     parameters = detector.get_params()
     for name, _ in args.set:
         if name not in parameters:
-            hint = f"--set detector__{name}" if name in inner else "names of the guide"
-            raise ValueError(f"--set: there is no parameter {name}. Use {hint}.")
+            advice = "The documentation of AnoGANDetector lists them."
+            if name in inner:
+                advice = f"With --patches, use --set detector__{name}."
+            raise ValueError(f"--set: there is no parameter {name}. {advice}")
     detector.set_params(**dict(args.set))
     _set_verbose(detector, not args.quiet)
     return detector
@@ -153,10 +154,10 @@ def _loaded(args):
 
 
 def _inputs(args, folder):
-    """Files that must not be replaced: images, and what else the folder holds."""
+    """Files that must not be replaced: images, broken ones too, and the groups."""
     groups = getattr(args, "groups", None)
     others = [groups] if groups not in (None, "folders") else []
-    return [*folder.images.paths, *folder.images.left_out, *folder.unused, *others]
+    return [*folder.images.paths, *(name for name, _ in folder.broken), *others]
 
 
 def _read_like(detector, args, refuse=None):

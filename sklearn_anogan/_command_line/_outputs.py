@@ -16,13 +16,19 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from urllib.parse import quote
 
-from .._files import check_writable, is_one_of, is_stream, unusable, write_whole
+from .._files import (
+    check_writable,
+    identities,
+    is_one_of,
+    is_stream,
+    unusable,
+    write_whole,
+)
 from .._image_files import OWN
 from .._warnings import warn_user
 from ..inspection._drawing import in_colors, marked, own_limits
 from ..inspection._examining import pages_of
 from ..inspection._report import GENERATOR
-from ..persistence import is_detector_file
 
 #: Name of standard output.
 STDOUT = Path("-")
@@ -82,11 +88,6 @@ def check_inputs(args, options, inputs):
             raise ValueError(
                 f"--{option} would replace an input, {path}. Choose another name."
             )
-
-
-def is_detector(path):
-    """Whether a file holds a saved detector."""
-    return is_detector_file(path)
 
 
 def is_table(path):
@@ -180,7 +181,8 @@ class MapsFolder:
     """
 
     def __init__(self, path, overwrite):
-        self.path, self.overwrite, self.files = path, overwrite, []
+        self.path, self.overwrite = path, overwrite
+        self.files, self.inputs = [], set()
         if path.exists() and not path.is_dir():
             raise NotADirectoryError(ENOTDIR, "--maps is no folder", str(path))
         with _named("--maps", path):
@@ -197,16 +199,16 @@ class MapsFolder:
         inputs, outputs : list of path
             Files that are not to be replaced by maps.
         """
-        self.files, self.inputs = _files_of(names), inputs
+        self.files, self.inputs = _files_of(names), identities(inputs)
         outputs = {os.path.realpath(path) for path in outputs}
-        known = _identities(inputs)
         for file in self.files:
             path = self.path / file
             if not Path(os.path.realpath(path.parent)).is_relative_to(
                 os.path.realpath(self.path)
             ):
                 raise ValueError(f"--maps has a link that leads elsewhere: {path}")
-            if os.path.realpath(path) in outputs or _identity(path) in known:
+            is_input = not identities([path]).isdisjoint(self.inputs)
+            if is_input or path.is_dir() or os.path.realpath(path) in outputs:
                 raise ValueError(f"--maps would replace {path}. Choose another folder.")
             if os.path.lexists(path) and not (
                 self.overwrite or _place_of(path) is not None
@@ -253,9 +255,8 @@ class MapsFolder:
             (self.path / file).parent.mkdir(parents=True, exist_ok=True)
         for file in drawn:
             os.replace(folder / file, self.path / file)
-        known = _identities(self.inputs)
         for path in {*earlier} - {self.path / file for file in drawn}:
-            if _identity(path) not in known:
+            if identities([path]).isdisjoint(self.inputs):
                 path.unlink()
 
     def _earlier(self):
@@ -274,19 +275,6 @@ def _named(option, path):
         yield
     except OSError as error:
         raise unusable(option, path, error) from error
-
-
-def _identity(path):
-    """What two names of a file have in common; None if there is no such file."""
-    try:
-        found = os.stat(path)
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino
-
-
-def _identities(paths):
-    return {_identity(path) for path in paths} - {None}
 
 
 def _files_of(names):

@@ -35,15 +35,12 @@ class Folder:
         Files that should be images, and cannot be read.
     others : list of (name, reason)
         What else the folder holds.
-    unused : list of Path
-        Files that are left out.
     """
 
     images: object
     names: list
     broken: list
     others: list
-    unused: list
 
 
 def read_folder(args, size, color, refuse=None):
@@ -68,7 +65,7 @@ def read_folder(args, size, color, refuse=None):
         _raise_limit(args.max_pixels)
         X = load_images(args.folder, size, color=color, on_error=on_error)
     args.words.names = names_of(X)
-    left_out, unused = left_out_of(X), [*X.left_out]
+    left_out = left_out_of(X)
     unusable = _unusable(X, refuse) if refuse else {}
     if unusable:
         path, reason = next(iter(unusable.items()))
@@ -76,13 +73,12 @@ def read_folder(args, size, color, refuse=None):
         if args.strict or not usable:
             raise ValueError(f"{path}: {reason}")
         left_out += [(str(path), reason) for path, reason in unusable.items()]
-        unused += unusable
         X = load_images(usable, size, color=color)
         args.words.names = names_of(X)
     left_out = [(name, args.words.translate(reason)) for name, reason in left_out]
     broken = [each for each in left_out if _should_be_image(*each)]
     others = [each for each in left_out if each not in broken]
-    return Folder(X, args.words.names, broken, others, unused)
+    return Folder(X, args.words.names, broken, others)
 
 
 def _raise_limit(max_pixels):

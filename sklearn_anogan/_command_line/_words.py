@@ -73,14 +73,12 @@ _WORDS = {
         r"\b(AnoGANDetector|PatchDetector)\b": "the detector",
         r"Input X contains": "The images contain",
         r"\b(of|in) X\b": r"\1 the folder",
-        r"\b([Ll])ook for anomalies in it": r"\1ook for anomalies in it",
         r"\bX\b(?=[,.]| (has|have|may|shows|is|looks|needs))": "the folder",
     }.items()
 }
 
 #: An image by its number.
 _NUMBER = re.compile(r"\b([Ii]mage|[Ss]ample) (\d+)( of X)?\b(?! (to|of the)\b)")
-
 
 #: The beginning of a sentence with one of the words above.
 _BEGIN = re.compile(r"(^|[.?!] )t(he (?:command|detector|folder)\b)")
